@@ -1,0 +1,92 @@
+//! What a commit's streams are known to be before it.
+
+use std::{
+    collections::hash_map::Entry as Slot,
+    sync::{Arc, RwLockReadGuard},
+};
+
+use super::{
+    store::Store,
+    table::{Table, Version, find_sealed},
+};
+use crate::{
+    api::{AppendError, Batch},
+    queue::Queued,
+    state::{Base, StreamState},
+    stream::{KeyMap, StreamKey},
+};
+
+/// The streams of one commit that are not in memory, as the indexes have them.
+#[derive(Debug, Default)]
+pub(super) struct Loaded(KeyMap<Result<Version, String>>);
+
+/// The streams a commit is staged on.
+pub(super) struct Known<'a> {
+    pub(super) table: &'a Table,
+    pub(super) loaded: &'a Loaded,
+}
+
+impl Base for Known<'_> {
+    fn stream(&self, key: &StreamKey) -> Option<&StreamState> {
+        match self.table.hot(key) {
+            Some(hot) => hot.state(),
+            None => self.loaded.0.get(key)?.as_ref().ok()?.state.as_ref(),
+        }
+    }
+}
+
+impl Loaded {
+    /// Reads the streams that are not in memory, and holds the table such that none of those that
+    /// are leaves it.
+    pub(super) fn load<'a>(
+        &mut self,
+        store: &'a Store,
+        taken: &[Queued],
+    ) -> RwLockReadGuard<'a, Table> {
+        loop {
+            let table = store.table();
+            let missing = self.missing(&table, taken);
+            if missing.is_empty() {
+                return table;
+            }
+            let sealed = Arc::clone(&table.sealed);
+            drop(table);
+            for key in missing {
+                if let Slot::Vacant(slot) = self.0.entry(key) {
+                    let found = find_sealed(&sealed, slot.key());
+                    let found = found.map(|entry| entry.map(Version::from).unwrap_or_default());
+                    slot.insert(found.map_err(|error| error.to_string()));
+                }
+            }
+        }
+    }
+
+    fn missing(&self, table: &Table, taken: &[Queued]) -> Vec<StreamKey> {
+        let parts = taken.iter().flat_map(|queued| &queued.batch.parts).map(|part| &part.stream);
+        let absent = |key: &&StreamKey| table.hot(key).is_none() && !self.0.contains_key(*key);
+        parts.filter(absent).cloned().collect()
+    }
+
+    /// A batch on a stream whose state cannot be read is refused: it cannot be checked.
+    pub(super) fn check(&self, batch: &Batch) -> Result<(), AppendError> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        for part in &batch.parts {
+            if let Some(Err(error)) = self.0.get(&part.stream) {
+                tracing::error!(stream = %part.stream, error, "a stream's state cannot be read");
+                return Err(AppendError::Poisoned(error.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The version of a stream, to be taken into memory.
+    pub(super) fn take(&mut self, key: &StreamKey) -> Version {
+        self.0.remove(key).and_then(Result::ok).unwrap_or_default()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}

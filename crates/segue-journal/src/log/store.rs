@@ -1,0 +1,213 @@
+//! What the writer, the keeper and the readers of a log share.
+
+use std::{
+    collections::VecDeque,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard,
+        RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use segue_core::Clock;
+
+use super::{Durability, Fatal, layout::JournalId, segment::Segment, table::Table};
+use crate::{
+    api::Position,
+    cache::FrameCache,
+    disk::{Disk, is_full},
+    doorbell::Doorbell,
+    queue::Queue,
+};
+
+/// A log's shared parts. Locks are taken one at a time, but for the table's under the spare's.
+pub(crate) struct Store {
+    pub(crate) disk: Arc<dyn Disk>,
+    /// The folder of the segments.
+    pub(crate) dir: PathBuf,
+    pub(crate) id: JournalId,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) durability: Durability,
+    pub(crate) segment_bytes: u64,
+    pub(crate) reserve_bytes: u64,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) doorbell: Doorbell,
+    pub(crate) frames: FrameCache,
+    table: RwLock<Table>,
+    position: AtomicU64,
+    spare: Mutex<Spare>,
+    chores: Chores,
+    failed: OnceLock<String>,
+    closing: AtomicBool,
+    pub(crate) fatal: Fatal,
+}
+
+/// The segments that come next, made ahead so that the writer need not wait for one.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) ready: VecDeque<Arc<Segment>>,
+    /// The number of the one to make.
+    pub(crate) next: u64,
+}
+
+/// Wakes the keeper.
+#[derive(Default)]
+struct Chores {
+    waiting: Mutex<Waiting>,
+    woken: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    work: bool,
+    stop: bool,
+}
+
+/// What a store is made of.
+pub(crate) struct StoreParts {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) id: JournalId,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) durability: Durability,
+    pub(crate) segment_bytes: u64,
+    pub(crate) reserve_bytes: u64,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) frames: FrameCache,
+    pub(crate) table: Table,
+    pub(crate) position: Position,
+    pub(crate) spare: Spare,
+    pub(crate) fatal: Fatal,
+}
+
+impl Store {
+    pub(crate) fn new(parts: StoreParts) -> Arc<Self> {
+        Arc::new(Self {
+            disk: parts.disk,
+            dir: parts.dir,
+            id: parts.id,
+            clock: parts.clock,
+            durability: parts.durability,
+            segment_bytes: parts.segment_bytes,
+            reserve_bytes: parts.reserve_bytes,
+            queue: parts.queue,
+            doorbell: Doorbell::new(parts.position),
+            frames: parts.frames,
+            table: RwLock::new(parts.table),
+            position: AtomicU64::new(parts.position.0),
+            spare: Mutex::new(parts.spare),
+            chores: Chores::default(),
+            failed: OnceLock::new(),
+            closing: AtomicBool::new(false),
+            fatal: parts.fatal,
+        })
+    }
+
+    pub(crate) fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        Position(self.position.load(Ordering::Acquire))
+    }
+
+    /// After the commit is in the table.
+    pub(crate) fn set_position(&self, position: Position) {
+        self.position.store(position.0, Ordering::Release);
+    }
+
+    /// Why nothing is acknowledged any more, once that is so.
+    pub(crate) fn failed(&self) -> Option<&str> {
+        self.failed.get().map(String::as_str)
+    }
+
+    /// From now on nothing is acknowledged (J5). The writer answers what is queued with it.
+    pub(crate) fn fail(&self, why: &str) {
+        if self.failed.set(why.to_owned()).is_ok() {
+            metrics::counter!("segue_journal_failures_total").increment(1);
+            tracing::error!(why, "the journal failed, nothing more is acknowledged");
+        }
+        self.queue.close(why);
+    }
+
+    pub(crate) fn closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.queue.close("it was closed");
+    }
+
+    /// Makes the next segment if there is none. `false`: the disk is full.
+    pub(crate) fn make_spare(&self) -> io::Result<bool> {
+        self.fill(&mut held(&self.spare))
+    }
+
+    /// The next segment, made now if it has to be. `None`: the disk is full.
+    pub(crate) fn take_spare(&self) -> io::Result<Option<Arc<Segment>>> {
+        let mut spare = held(&self.spare);
+        if spare.ready.is_empty() {
+            metrics::counter!("segue_journal_spare_misses_total").increment(1);
+        }
+        self.fill(&mut spare)?;
+        Ok(spare.ready.pop_front())
+    }
+
+    fn fill(&self, spare: &mut Spare) -> io::Result<bool> {
+        if !spare.ready.is_empty() {
+            return Ok(true);
+        }
+        let needed = self.segment_bytes.saturating_add(self.reserve_bytes);
+        let made = if self.disk.free(&self.dir)? < needed {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Segment::create(&*self.disk, &self.dir, self.id, spare.next, self.segment_bytes)
+        };
+        match made {
+            Ok(segment) => {
+                spare.ready.push_back(segment);
+                spare.next += 1;
+                Ok(true)
+            }
+            Err(error) if is_full(&error) => {
+                metrics::counter!("segue_journal_disk_full_total", "what" => "segment")
+                    .increment(1);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells the keeper that there is something to do.
+    pub(crate) fn wake_keeper(&self) {
+        held(&self.chores.waiting).work = true;
+        self.chores.woken.notify_all();
+    }
+
+    pub(crate) fn stop_keeper(&self) {
+        held(&self.chores.waiting).stop = true;
+        self.chores.woken.notify_all();
+    }
+
+    /// Blocks the keeper until there is something to do. `false`: it is to stop.
+    pub(crate) fn wait_for_chores(&self) -> bool {
+        let mut waiting = held(&self.chores.waiting);
+        while !waiting.work && !waiting.stop {
+            waiting = self.chores.woken.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        waiting.work = false;
+        !waiting.stop
+    }
+}
+
+pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these guard is changed in single steps, so a panic leaves nothing half-changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

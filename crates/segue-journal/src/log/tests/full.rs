@@ -1,0 +1,134 @@
+//! A full disk refuses, keeps the reserve for what ends, and leaves no hole.
+
+use std::io;
+
+use super::{AppendError, Driven, FaultyDisk, Journal, Part, SEGMENT, Seq, append, closing, run};
+
+#[test]
+fn i07_a_full_disk_leaves_no_hole() {
+    let disk = FaultyDisk::new(1);
+    let driven = Driven::open(&disk);
+    driven.create(&run("a"));
+    assert_eq!(driven.append(&run("a"), "one"), 1);
+    disk.fail_write(io::ErrorKind::StorageFull);
+    let refused = driven.commit(vec![append(&run("a"), "never")]);
+    assert_eq!(refused, Err(AppendError::DiskFull));
+    assert_eq!(driven.next(&run("a")), Seq(2));
+    assert_eq!(driven.append(&run("a"), "two"), 2);
+    drop(driven);
+    let driven = Driven::open(&disk);
+    assert_eq!(driven.read(&run("a")).expect("readable"), ["one", "two"]);
+    assert!(driven.log.damage().is_empty());
+}
+
+#[test]
+fn i07_what_a_refused_commit_left_behind_is_not_taken_for_one() {
+    let disk = FaultyDisk::new(1);
+    let driven = Driven::open(&disk);
+    driven.create(&run("a"));
+    disk.fail_write(io::ErrorKind::StorageFull);
+    let long = "x".repeat(1_000);
+    let refused = driven.commit(vec![append(&run("a"), &long)]);
+    assert_eq!(refused, Err(AppendError::DiskFull));
+    drop(driven);
+    let driven = Driven::open(&disk);
+    assert!(driven.log.damage().is_empty());
+    assert_eq!(driven.append(&run("a"), "one"), 1);
+}
+
+#[test]
+fn any_other_failed_write_ends_the_log() {
+    let disk = FaultyDisk::new(1);
+    let driven = Driven::open(&disk);
+    driven.create(&run("a"));
+    disk.fail_write(io::ErrorKind::Other);
+    let failed = driven.commit(vec![append(&run("a"), "never")]);
+    assert!(matches!(failed, Err(AppendError::Poisoned(_))));
+    assert_eq!(driven.fatal.lock().expect("lock").len(), 1);
+}
+
+/// Fills the disk with appends until one is refused.
+fn fill(driven: &Driven, disk: &FaultyDisk) -> u64 {
+    disk.set_free(Some(0));
+    let mut accepted = 0;
+    loop {
+        match driven.commit(vec![append(&run("a"), &"x".repeat(100))]) {
+            Ok(_) => accepted += 1,
+            Err(AppendError::DiskFull) => return accepted,
+            Err(other) => panic!("{other}"),
+        }
+        assert!(accepted < SEGMENT, "the disk never filled");
+    }
+}
+
+#[test]
+fn a_full_disk_keeps_its_reserve_for_what_ends() {
+    let disk = FaultyDisk::new(1);
+    let driven = Driven::open(&disk);
+    for id in ["a", "b"] {
+        driven.create(&run(id));
+    }
+    assert!(fill(&driven, &disk) > 0);
+    let tail = driven.next(&run("a"));
+    driven.commit(vec![closing(&run("b"), "the end of b")]).expect("a terminal fits");
+    assert_eq!(
+        driven.commit(vec![append(&run("a"), &"x".repeat(100))]),
+        Err(AppendError::DiskFull)
+    );
+    driven.commit(vec![closing(&run("a"), "the end of a")]).expect("a terminal fits");
+    assert_eq!(driven.next(&run("a")), tail.next());
+    drop(driven);
+    let driven = Driven::open(&disk);
+    assert_eq!(driven.read(&run("b")).expect("readable"), ["the end of b"]);
+    assert!(driven.log.open_runs().is_empty());
+}
+
+#[test]
+fn a_disk_with_room_again_takes_more() {
+    let disk = FaultyDisk::new(1);
+    let driven = Driven::open(&disk);
+    driven.create(&run("a"));
+    fill(&driven, &disk);
+    let tail = driven.next(&run("a")).0;
+    disk.set_free(Some(100 * SEGMENT));
+    assert_eq!(driven.append(&run("a"), "more"), tail);
+    for _ in 0..100 {
+        driven.append(&run("a"), &"x".repeat(100));
+        driven.settle();
+    }
+    assert_eq!(driven.read(&run("a")).expect("readable").len() as u64, tail + 100);
+}
+
+#[test]
+fn a_disk_full_at_open_serves_and_refuses() {
+    let disk = FaultyDisk::new(1);
+    let driven = Driven::open(&disk);
+    driven.create(&run("a"));
+    fill(&driven, &disk);
+    let expected = driven.read(&run("a")).expect("readable");
+    drop(driven);
+    let driven = Driven::open(&disk);
+    assert_eq!(driven.read(&run("a")).expect("readable"), expected);
+    let more = driven.commit(vec![append(&run("a"), &"x".repeat(100))]);
+    assert_eq!(more, Err(AppendError::DiskFull));
+    driven.commit(vec![closing(&run("a"), "interrupted")]).expect("recovery's terminal fits");
+}
+
+#[test]
+fn a_batch_larger_than_a_segment_goes_alone() {
+    let disk = FaultyDisk::new(1);
+    let driven = Driven::open(&disk);
+    driven.create(&run("a"));
+    let large = "x".repeat(3 * usize::try_from(SEGMENT).expect("small"));
+    let parts: Vec<Part> = vec![append(&run("a"), "before"), append(&run("a"), &large)];
+    for part in parts {
+        driven.commit(vec![part]).expect("appended");
+    }
+    driven.append(&run("a"), "after");
+    driven.settle();
+    let expected = vec!["before".to_owned(), large, "after".to_owned()];
+    assert_eq!(driven.read(&run("a")).expect("readable"), expected);
+    drop(driven);
+    let driven = Driven::open(&disk);
+    assert_eq!(driven.read(&run("a")).expect("readable"), expected);
+}

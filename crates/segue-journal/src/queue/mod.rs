@@ -1,0 +1,277 @@
+//! The byte-bounded queue in front of a journal's writer, and its door.
+//!
+//! ```text
+//!  reserve -> [door: bytes held, per stream and in total] -> Permit
+//!  push(Permit, Batch) -> [items, in the order of push] -> take -> commit -> Permit dropped
+//! ```
+//!
+//! A permit is held from the door until its batch is answered, so the door bounds what is queued
+//! and what is being written together. Pushing never waits, so the order of pushes is the order
+//! of seqs.
+
+mod door;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    api::{AppendError, Batch, Committed, Part, ReserveError, Ticket},
+    stream::StreamKey,
+};
+
+use door::Door;
+
+/// How much a queue takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueueLimits {
+    /// Bytes that may be held at once.
+    pub(crate) capacity: usize,
+    /// Bytes of the largest batch.
+    pub(crate) max_batch: usize,
+}
+
+/// A batch on its way to the writer.
+pub(crate) struct Queued {
+    /// What to commit.
+    pub(crate) batch: Batch,
+    /// Its room; dropped once it is answered.
+    pub(crate) permit: Permit,
+    /// Where the answer goes.
+    pub(crate) answer: oneshot::Sender<Result<Committed, AppendError>>,
+}
+
+/// The queue. Shared by every submitter and the one writer.
+pub(crate) struct Queue {
+    limits: QueueLimits,
+    door: Mutex<Door>,
+    items: Mutex<Items>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct Items {
+    queue: VecDeque<Queued>,
+    closed: Option<String>,
+    /// The writer sleeps on the condition variable, so that a push has to notify it.
+    parked: bool,
+}
+
+impl Queue {
+    /// An empty, open queue.
+    pub(crate) fn new(limits: QueueLimits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            door: Mutex::new(Door::new(limits.capacity)),
+            items: Mutex::default(),
+            filled: Condvar::new(),
+        })
+    }
+
+    /// Waits at the door for room for a batch of `bytes` whose main stream is `stream`.
+    pub(crate) fn reserve<'a>(
+        self: &'a Arc<Self>,
+        stream: &StreamKey,
+        bytes: usize,
+    ) -> Reserve<'a> {
+        Reserve { queue: self, stream: stream.clone(), bytes, place: None }
+    }
+
+    /// Adds a batch at the end. Never blocks.
+    ///
+    /// A batch with more bytes than its permit is refused (`TooLarge`), as is any after `close`
+    /// (`Poisoned`).
+    pub(crate) fn push(&self, permit: Permit, batch: Batch) -> Ticket {
+        let (answer, ticket) = Ticket::pair();
+        let bytes: usize = batch.parts.iter().map(Part::bytes).sum();
+        if bytes > permit.bytes {
+            reply(answer, Err(AppendError::TooLarge { bytes, max: permit.bytes }));
+            return ticket;
+        }
+        let mut items = held(&self.items);
+        if let Some(why) = items.closed.clone() {
+            drop(items);
+            reply(answer, Err(AppendError::Poisoned(why)));
+            return ticket;
+        }
+        items.queue.push_back(Queued { batch, permit, answer });
+        let parked = mem::take(&mut items.parked);
+        drop(items);
+        if parked {
+            self.filled.notify_one();
+        }
+        ticket
+    }
+
+    /// Moves batches into `into`, in order, as long as they have at most `max_bytes` together and
+    /// are at most `max_batches`. The first always goes, whatever its size.
+    ///
+    /// `false` if there was none. Does not wait.
+    pub(crate) fn take(
+        &self,
+        max_bytes: usize,
+        max_batches: usize,
+        into: &mut Vec<Queued>,
+    ) -> bool {
+        let mut items = held(&self.items);
+        let (mut bytes, mut taken) = (0usize, 0);
+        while let Some(front) = items.queue.front() {
+            bytes = bytes.saturating_add(front.permit.bytes);
+            if taken > 0 && (bytes > max_bytes || taken >= max_batches) {
+                break;
+            }
+            into.extend(items.queue.pop_front());
+            taken += 1;
+        }
+        taken > 0
+    }
+
+    /// Blocks the calling thread until there is something to take. `false` once the queue is
+    /// closed and drained.
+    pub(crate) fn wait(&self) -> bool {
+        let mut items = held(&self.items);
+        while items.queue.is_empty() {
+            if items.closed.is_some() {
+                return false;
+            }
+            items.parked = true;
+            items = self.filled.wait(items).unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+
+    /// Refuses every later push and everyone at the door with `why`. What is queued stays to be
+    /// taken. A second call does nothing.
+    pub(crate) fn close(&self, why: &str) {
+        let mut items = held(&self.items);
+        items.closed.get_or_insert_with(|| why.to_owned());
+        drop(items);
+        self.filled.notify_all();
+        let waiting = held(&self.door).close(why);
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    fn release(&self, stream: &StreamKey, bytes: usize) {
+        let admitted = held(&self.door).release(stream, bytes);
+        for waker in admitted {
+            waker.wake();
+        }
+    }
+}
+
+/// Answers a submit. That nobody waits for it any more is fine.
+pub(crate) fn reply(
+    answer: oneshot::Sender<Result<Committed, AppendError>>,
+    result: Result<Committed, AppendError>,
+) {
+    drop(answer.send(result));
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change under these locks is a single step that calls nothing foreign.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Room for one batch, given back when dropped.
+pub struct Permit {
+    queue: Arc<Queue>,
+    stream: StreamKey,
+    bytes: usize,
+}
+
+impl Permit {
+    /// How many bytes of records the batch may have.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The stream it was reserved for.
+    pub fn stream(&self) -> &StreamKey {
+        &self.stream
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.queue.release(&self.stream, self.bytes);
+    }
+}
+
+impl std::fmt::Debug for Permit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Permit")
+            .field("stream", &self.stream)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Waits for a [`Permit`]. Dropping it gives up its place.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Reserve<'a> {
+    queue: &'a Arc<Queue>,
+    stream: StreamKey,
+    bytes: usize,
+    /// Where it waits; `None` before it asked and after it was answered.
+    place: Option<door::Place>,
+}
+
+impl Future for Reserve<'_> {
+    type Output = Result<Permit, ReserveError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let max = self.queue.limits.max_batch;
+        if self.bytes > max {
+            return Poll::Ready(Err(ReserveError::TooLarge { bytes: self.bytes, max }));
+        }
+        let asked = {
+            let mut door = held(&self.queue.door);
+            match self.place {
+                None => door.enter(&self.stream, self.bytes, cx.waker()),
+                Some(place) => door.ask(&self.stream, place, cx.waker()),
+            }
+        };
+        self.place = None;
+        match asked {
+            Ok(door::Answer::Admitted) => {
+                let (queue, stream) = (Arc::clone(self.queue), self.stream.clone());
+                Poll::Ready(Ok(Permit { queue, stream, bytes: self.bytes }))
+            }
+            Ok(door::Answer::Wait(place)) => {
+                self.place = Some(place);
+                Poll::Pending
+            }
+            Err(why) => Poll::Ready(Err(ReserveError::Poisoned(why))),
+        }
+    }
+}
+
+impl Drop for Reserve<'_> {
+    fn drop(&mut self) {
+        let Some(place) = self.place else { return };
+        let admitted = held(&self.queue.door).leave(&self.stream, self.bytes, place);
+        for waker in admitted {
+            waker.wake();
+        }
+    }
+}
+
+impl std::fmt::Debug for Reserve<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reserve")
+            .field("stream", &self.stream)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}

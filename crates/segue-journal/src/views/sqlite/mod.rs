@@ -1,0 +1,272 @@
+//! Views in an `SQLite` file.
+//!
+//! The file can be deleted at any time while no process uses it, and is filled again from the
+//! journal. So one that cannot be used, or holds another version, is deleted and begun anew. It
+//! is for people too: real tables and columns, to be asked with `sqlite3`.
+
+mod sql;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::{
+    fs, io,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, ToSql, params_from_iter,
+    types::{ToSqlOutput, ValueRef},
+};
+use segue_core::Seq;
+
+use super::{Applied, Change, Checkpoint, Row, Schema, Select, Value, ViewError, ViewStore};
+use crate::{api::Position, stream::StreamKey};
+
+use writer::{Work, Writer};
+
+/// Pages of the write-ahead log after which the writer moves them into the file.
+const WAL_PAGES: u32 = 1_000;
+
+/// Bytes to which the write-ahead log is cut back once it was moved.
+const WAL_BYTES: u32 = 16 << 20;
+
+/// How long a statement waits for another process, such as a person's shell.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Idle read connections that are kept.
+const IDLE_READERS: usize = 8;
+
+/// Statements that a connection keeps prepared.
+const PREPARED: usize = 64;
+
+/// A view store in a file.
+pub struct SqliteViews {
+    path: PathBuf,
+    schema: Schema,
+    readers: Mutex<Vec<Connection>>,
+    writer: Writer,
+}
+
+impl SqliteViews {
+    /// Opens the store in the file at `path`, which is created if need be.
+    ///
+    /// A file that holds another version of the schema or cannot be used is deleted first. Fails
+    /// with `Schema` if the schema cannot be used, with `Store` if no file can be made.
+    pub fn open(path: &Path, schema: Schema) -> Result<Self, ViewError> {
+        schema.check()?;
+        let writer = match open_existing(path, &schema) {
+            Ok(Some(connection)) => connection,
+            Ok(None) => create(path, &schema)?,
+            Err(Unusable::Busy(error)) => return Err(error),
+            Err(Unusable::Broken(why)) => {
+                tracing::warn!(path = %path.display(), %why, "the views are emptied, to be rebuilt");
+                metrics::counter!("segue_views_discarded_total").increment(1);
+                create(path, &schema)?
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            schema,
+            readers: Mutex::default(),
+            writer: Writer::spawn(writer, &schema)?,
+        })
+    }
+
+    /// Runs a query on a connection of its own, which then waits for the next one.
+    fn read<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, ViewError> {
+        let idle = self.idle().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?,
+        };
+        let result = query(&connection)?;
+        let mut idle = self.idle();
+        if idle.len() < IDLE_READERS {
+            idle.push(connection);
+        }
+        Ok(result)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ViewStore for SqliteViews {
+    fn apply(
+        &self,
+        changes: Vec<Change>,
+        checkpoints: Vec<Checkpoint>,
+        position: Position,
+    ) -> Applied {
+        match changes.iter().try_for_each(|change| self.schema.check_change(change)) {
+            Ok(()) => self.writer.submit(Work::Apply { changes, checkpoints, position }),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+
+    fn select(&self, query: &Select) -> Result<Vec<Row>, ViewError> {
+        let table = self.schema.check_select(query)?;
+        let (sql, values) = sql::select(table, query);
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            statement.query_map(params_from_iter(values), row)?.collect()
+        })
+    }
+
+    fn get(&self, table: &'static str, key: &Value) -> Result<Option<Row>, ViewError> {
+        let sql = sql::get(self.schema.table(table)?);
+        self.read(|connection| connection.prepare_cached(&sql)?.query_row([key], row).optional())
+    }
+
+    fn checkpoint(&self, stream: &StreamKey) -> Result<Seq, ViewError> {
+        let sql = "SELECT seq FROM checkpoints WHERE stream = ?1";
+        let seq = self.read(|connection| number(connection, sql, stream.as_str()))?;
+        Ok(Seq(seq.unwrap_or(0).cast_unsigned()))
+    }
+
+    fn position(&self) -> Result<Position, ViewError> {
+        let position = self.read(|connection| number(connection, META, "position"))?;
+        Ok(Position(position.unwrap_or(0).cast_unsigned()))
+    }
+
+    fn clear(&self) -> Applied {
+        self.writer.submit(Work::Clear)
+    }
+}
+
+const META: &str = "SELECT value FROM meta WHERE key = ?1";
+
+fn number(connection: &Connection, sql: &str, key: &str) -> rusqlite::Result<Option<i64>> {
+    connection.prepare_cached(sql)?.query_row([key], |row| row.get(0)).optional()
+}
+
+/// Why a file cannot be used.
+enum Unusable {
+    /// Another process holds it, which will pass.
+    Busy(ViewError),
+    /// It is not what it should be.
+    Broken(String),
+}
+
+impl From<rusqlite::Error> for Unusable {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(error.into()),
+            _ => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Unusable {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+/// The connection to a file that can go on being used, or `None` if there is none.
+fn open_existing(path: &Path, schema: &Schema) -> Result<Option<Connection>, Unusable> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    make_private(path)?;
+    let connection = writable(path)?;
+    let version = number(&connection, META, "schema_version")?;
+    if version != Some(i64::from(schema.version)) {
+        let found = version.map_or_else(|| "none".to_owned(), |version| version.to_string());
+        let wanted = schema.version;
+        return Err(Unusable::Broken(format!("version {found} is there, {wanted} is wanted")));
+    }
+    for table in schema.tables {
+        // Only looks at the layout: fails if a table or column is missing.
+        connection.prepare(&sql::get(table))?;
+    }
+    Ok(Some(connection))
+}
+
+/// Makes a new, empty store in place of whatever is there.
+fn create(path: &Path, schema: &Schema) -> Result<Connection, ViewError> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match fs::remove_file(PathBuf::from(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    make_private(path)?;
+    let mut connection = writable(path)?;
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(&sql::create(schema))?;
+    let meta = "INSERT INTO meta VALUES ('schema_version', ?1), ('position', 0)";
+    transaction.execute(meta, [schema.version])?;
+    transaction.commit()?;
+    Ok(connection)
+}
+
+/// Creates the file if need be, and in any case keeps others from reading it. The files beside
+/// it get the same mode.
+fn make_private(path: &Path) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))
+}
+
+fn writable(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "normal")?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
+    Ok(connection)
+}
+
+/// A connection is used by one thread at a time, which is why it needs no lock of its own.
+fn connect(path: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(PREPARED);
+    Ok(connection)
+}
+
+fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    let columns = row.as_ref().column_count();
+    (0..columns).map(|index| value(row.get_ref(index)?)).collect()
+}
+
+fn value(cell: ValueRef<'_>) -> rusqlite::Result<Value> {
+    Ok(match cell {
+        ValueRef::Null | ValueRef::Real(_) | ValueRef::Blob(_) => Value::Null,
+        ValueRef::Integer(number) => Value::Int(number),
+        ValueRef::Text(_) => Value::Text(cell.as_str()?.to_owned()),
+    })
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Value::Null => ValueRef::Null,
+            Value::Int(number) => ValueRef::Integer(*number),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+        }))
+    }
+}
+
+impl From<rusqlite::Error> for ViewError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<io::Error> for ViewError {
+    fn from(error: io::Error) -> Self {
+        Self::Store(error.to_string())
+    }
+}

@@ -1,0 +1,159 @@
+//! The one thread that writes.
+//!
+//! It takes what is queued, in order, and commits it in one transaction: rows, checkpoints and
+//! position together, so that none is ever ahead of another.
+
+use std::{
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::{self, JoinHandle},
+};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params_from_iter};
+use tokio::sync::oneshot;
+
+use super::sql;
+use crate::{
+    api::Position,
+    views::{Applied, Change, Checkpoint, Schema, ViewError},
+};
+
+/// Writes that may be queued before a caller has to wait.
+const QUEUE: usize = 1_024;
+
+/// Writes of one transaction.
+const GROUP: usize = 256;
+
+/// What is to be written.
+pub(super) enum Work {
+    Apply { changes: Vec<Change>, checkpoints: Vec<Checkpoint>, position: Position },
+    Clear,
+}
+
+struct Job {
+    work: Work,
+    answer: oneshot::Sender<Result<(), ViewError>>,
+}
+
+/// The thread. Dropping it lets it finish what is queued.
+pub(super) struct Writer {
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn spawn(connection: Connection, schema: &Schema) -> Result<Self, ViewError> {
+        let (jobs, queue) = sync_channel(QUEUE);
+        let state = State { connection, schema: *schema };
+        let thread = thread::Builder::new().name("segue-views".into());
+        let thread = thread.spawn(move || state.run(&queue))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    pub(super) fn submit(&self, work: Work) -> Applied {
+        let (answer, answered) = oneshot::channel();
+        if let Some(jobs) = &self.jobs {
+            // Refused only by a thread that is gone, which the answer tells.
+            drop(jobs.send(Job { work, answer }));
+        }
+        Box::pin(async { answered.await.unwrap_or_else(|_| Err(gone())) })
+    }
+}
+
+fn gone() -> ViewError {
+    ViewError::Store("the writer went away".into())
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the views' writer panicked");
+        }
+    }
+}
+
+struct State {
+    connection: Connection,
+    schema: Schema,
+}
+
+impl State {
+    fn run(mut self, queue: &Receiver<Job>) {
+        while let Ok(first) = queue.recv() {
+            let mut jobs = vec![first];
+            jobs.extend(queue.try_iter().take(GROUP - 1));
+            let written = self.write(&jobs);
+            if let Err(error) = &written {
+                // What is queued behind builds on what failed: its rows without these would be
+                // ahead of their checkpoints.
+                jobs.extend(queue.try_iter());
+                tracing::error!(%error, "the views cannot be written");
+                metrics::counter!("segue_views_failed_writes_total").increment(1);
+            }
+            for job in jobs {
+                drop(job.answer.send(written.clone()));
+            }
+        }
+    }
+
+    fn write(&mut self, jobs: &[Job]) -> Result<(), ViewError> {
+        let behavior = TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(behavior)?;
+        for job in jobs {
+            match &job.work {
+                Work::Clear => clear(&transaction, &self.schema)?,
+                Work::Apply { changes, checkpoints, position } => {
+                    for change in changes {
+                        write_change(&transaction, &self.schema, change)?;
+                    }
+                    note(&transaction, checkpoints, *position)?;
+                }
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+fn write_change(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    change: &Change,
+) -> Result<(), ViewError> {
+    match change {
+        Change::Put { table, row } => {
+            let sql = sql::put(schema.table(table)?);
+            transaction.prepare_cached(&sql)?.execute(params_from_iter(row))?;
+        }
+        Change::Delete { table, key } => {
+            let sql = sql::delete(schema.table(table)?);
+            transaction.prepare_cached(&sql)?.execute([key])?;
+        }
+    }
+    Ok(())
+}
+
+fn note(
+    transaction: &Transaction<'_>,
+    checkpoints: &[Checkpoint],
+    position: Position,
+) -> Result<(), ViewError> {
+    let sql = "INSERT INTO checkpoints VALUES (?1, ?2)
+               ON CONFLICT (stream) DO UPDATE SET seq = excluded.seq";
+    let mut statement = transaction.prepare_cached(sql)?;
+    for Checkpoint { stream, seq } in checkpoints {
+        statement.execute((stream.as_str(), seq.0.cast_signed()))?;
+    }
+    let sql = "UPDATE meta SET value = ?1 WHERE key = 'position'";
+    transaction.prepare_cached(sql)?.execute([position.0.cast_signed()])?;
+    Ok(())
+}
+
+fn clear(transaction: &Transaction<'_>, schema: &Schema) -> Result<(), ViewError> {
+    for table in schema.tables {
+        transaction.execute(&format!("DELETE FROM {}", table.name), [])?;
+    }
+    transaction.execute("DELETE FROM checkpoints", [])?;
+    note(transaction, &[], Position(0))
+}
