@@ -1,0 +1,79 @@
+//! Attaching to a run: alive, ended, or from before the last restart.
+
+use std::sync::Arc;
+
+use segue_core::{EventRecord, Outcome, RunId, Seq, TenantId};
+use segue_journal::{Journal, Page, ReadError, ReadLimit, Shard, StreamInfo, StreamKey};
+
+use crate::{
+    engine::Engine,
+    reader::{Facade, Reader},
+};
+
+/// A run's stream, ready to be read. Holding one has no effect on the run.
+pub struct RunStream {
+    journal: Arc<dyn Journal>,
+    stream: StreamKey,
+    run: RunId,
+    info: StreamInfo,
+}
+
+impl Engine {
+    /// Finds a run's stream. `NotFound` if the tenant has no such run.
+    pub fn attach(&self, tenant: &TenantId, run: &RunId) -> Result<RunStream, ReadError> {
+        let journal = self.inner.journal.clone();
+        let stream = StreamKey::run(tenant, run);
+        let info = journal.info(&stream)?;
+        Ok(RunStream { journal, stream, run: run.clone(), info })
+    }
+
+    /// A new shard of the journal's doorbell, for a thread that drives readers.
+    pub fn shard(&self) -> Shard {
+        self.inner.journal.doorbell().shard()
+    }
+}
+
+impl RunStream {
+    /// The run.
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// What the journal knew of the stream when it was found.
+    pub fn info(&self) -> &StreamInfo {
+        &self.info
+    }
+
+    /// How the run ended, from its terminal record; `None` while it is open.
+    pub fn outcome(&self) -> Result<Option<Outcome>, ReadError> {
+        let tail = self.journal.info(&self.stream)?.tail;
+        if !tail.closed {
+            return Ok(None);
+        }
+        let page = self.read(tail.next.prev(), ReadLimit { records: 1, ..ReadLimit::default() })?;
+        let fields = page
+            .records
+            .into_iter()
+            .next()
+            .and_then(|record| EventRecord::decode(record.bytes).ok())
+            .and_then(|record| serde_json::from_slice(record.json()).ok());
+        Ok(fields.as_ref().and_then(Outcome::from_json))
+    }
+
+    /// A page of records from `from` on.
+    pub fn read(&self, from: Seq, limit: ReadLimit) -> Result<Page, ReadError> {
+        self.journal.read(&self.stream, from, limit)
+    }
+
+    /// A reader that gives the frames from `from` on and whose bell wakes on `shard`.
+    pub fn reader<F: Facade>(
+        &self,
+        facade: F,
+        from: Seq,
+        shard: &Shard,
+    ) -> Result<Reader<F>, ReadError> {
+        let listener = self.journal.listen(&self.stream, shard)?;
+        let (journal, run) = (self.journal.clone(), self.run.clone());
+        Ok(Reader::new(journal, run, listener, self.info.incarnation, facade, from))
+    }
+}

@@ -1,0 +1,126 @@
+//! The engine: everything below a server, as one handle.
+
+use std::{sync::Arc, time::Duration};
+
+use segue_core::{Clock, limits};
+use segue_journal::{
+    Journal, ReadError,
+    views::{ViewError, ViewStore},
+};
+
+use crate::{
+    agents::{AgentView, Agents},
+    ids::{Entropy, Ids},
+    projection::Projection,
+    recovery,
+    spawner::Spawner,
+    supervisor::Supervisor,
+};
+
+/// Owns runs. Cheap to clone; the last clone's drop does not stop anything: call
+/// [`Engine::shutdown`].
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) views: Arc<dyn ViewStore>,
+    pub(crate) agents: Agents,
+    pub(crate) ids: Ids,
+    pub(crate) settings: Settings,
+    pub(crate) spawner: Spawner,
+    pub(crate) supervisor: Arc<Supervisor>,
+    pub(crate) projection: Projection,
+}
+
+/// What an engine is made of.
+pub struct EngineOptions {
+    /// Where streams are kept.
+    pub journal: Arc<dyn Journal>,
+    /// Where views are kept; opened with [`crate::SCHEMA`].
+    pub views: Arc<dyn ViewStore>,
+    /// Who can be asked to run.
+    pub agents: Agents,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// The randomness of ids.
+    pub entropy: Entropy,
+    /// Numbers.
+    pub settings: Settings,
+}
+
+/// The numbers of an engine.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The most bytes of JSON an event may have.
+    pub event_bytes: usize,
+    /// How long a source or a push producer may still write after a stop was accepted.
+    pub grace: Duration,
+    /// The longest a stop waits for the end of its run.
+    pub stop_wait: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            event_bytes: limits::EVENT_BYTES,
+            grace: Duration::from_secs(10),
+            stop_wait: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why an engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The journal could not be read.
+    #[error("recovery could not read the journal: {0}")]
+    Read(#[from] ReadError),
+    /// The journal did not take what recovery wrote.
+    #[error("recovery could not write to the journal: {0}")]
+    Write(#[from] segue_journal::AppendError),
+    /// The view store failed.
+    #[error(transparent)]
+    View(#[from] ViewError),
+}
+
+impl Engine {
+    /// Starts an engine: recovers the runs that a process before left open, brings the views up
+    /// to date, then is ready. Must be called in a tokio runtime, which runs its tasks.
+    pub async fn open(options: EngineOptions) -> Result<Self, OpenError> {
+        let EngineOptions { journal, views, agents, clock, entropy, settings } = options;
+        let spawner = Spawner::current();
+        let projection = Projection::start(journal.clone(), views.clone(), &spawner)?;
+        let inner = Inner {
+            journal,
+            views,
+            agents,
+            ids: Ids { clock, entropy },
+            settings,
+            spawner,
+            supervisor: Arc::default(),
+            projection,
+        };
+        let engine = Self { inner: Arc::new(inner) };
+        recovery::recover(&engine).await?;
+        engine.inner.projection.caught_up(engine.inner.journal.position()).await?;
+        Ok(engine)
+    }
+
+    /// The agents as clients see them.
+    pub fn agents(&self) -> Vec<AgentView> {
+        self.inner.agents.views()
+    }
+
+    /// The numbers this engine runs with.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Whether it takes new work.
+    pub fn is_ready(&self) -> bool {
+        !self.inner.supervisor.is_closing()
+    }
+}

@@ -1,0 +1,42 @@
+//! Runs detached from their clients.
+//!
+//! An [`Engine`] owns runs: it starts a source, journals what it gives, ends the run with exactly
+//! one terminal event, and recovers the runs of a process that died. Clients attach to the
+//! journal with a [`Reader`] and have no power over a run by their presence. This crate knows no
+//! HTTP, no `SQLite` and no concrete source.
+
+mod agents;
+mod append;
+mod attach;
+mod clock;
+mod control;
+mod engine;
+mod ids;
+mod projection;
+mod query;
+mod reader;
+mod recovery;
+mod run;
+mod sessions;
+mod shutdown;
+mod spawner;
+mod start;
+mod stop;
+mod supervisor;
+
+pub use agents::{AgentView, Agents, BuildSource, Inline, InlineError};
+pub use append::{AppendError, Appended, Pending};
+pub use attach::RunStream;
+pub use clock::SystemClock;
+pub use control::{ControlInbox, ControlItem, ControlKind};
+pub use engine::{Engine, EngineOptions, OpenError, Settings};
+pub use ids::Entropy;
+pub use projection::{SCHEMA, rebuild};
+pub use query::{
+    DEFAULT_LIMIT, List, MAX_LIMIT, QueryError, RunQuery, RunView, SessionQuery, SessionView,
+};
+pub use reader::{Facade, Fill, Reader};
+pub use sessions::{CreateSession, SessionError, UpdateSession};
+pub use shutdown::ShutdownReport;
+pub use start::{StartError, StartRun};
+pub use stop::{StopError, StopRequest, Stopped};

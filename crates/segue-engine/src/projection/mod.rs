@@ -1,0 +1,144 @@
+//! The driver that folds streams into views (P1).
+//!
+//! It follows the bells of session and catalogue streams, reads each stream from its checkpoint,
+//! folds the records into rows, and writes rows and checkpoints in one transaction. It holds no
+//! truth of its own: emptied views are filled again from the journal.
+
+mod fold;
+pub(crate) mod rows;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use segue_journal::{
+    Follower, Journal, Position, ReadError, StreamKey, StreamKind,
+    views::{ViewError, ViewStore},
+};
+use tokio::sync::{Notify, watch};
+
+use crate::spawner::Spawner;
+use fold::Fold;
+
+pub use rows::SCHEMA;
+pub(crate) use rows::{RUNS, SESSIONS};
+
+const FOLLOWED: [StreamKind; 2] = [StreamKind::Session, StreamKind::Catalogue];
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+/// The handle of the projection's task.
+pub(crate) struct Projection {
+    shared: Arc<Shared>,
+    done: watch::Receiver<Position>,
+}
+
+struct Shared {
+    poke: Notify,
+    stop: Notify,
+}
+
+struct Task {
+    journal: Arc<dyn Journal>,
+    views: Arc<dyn ViewStore>,
+    follower: Follower,
+    shared: Arc<Shared>,
+    done: watch::Sender<Position>,
+    /// Streams that changed and are not folded yet.
+    dirty: BTreeSet<StreamKey>,
+}
+
+impl Projection {
+    /// Starts the task. It begins with what changed since the views were last written.
+    pub(crate) fn start(
+        journal: Arc<dyn Journal>,
+        views: Arc<dyn ViewStore>,
+        spawner: &Spawner,
+    ) -> Result<Self, crate::engine::OpenError> {
+        // Followed before it is asked what changed, so that nothing falls between.
+        let follower = journal.doorbell().follow(&FOLLOWED);
+        let dirty = changed_since(&*journal, views.position()?)?;
+        let shared = Arc::new(Shared { poke: Notify::new(), stop: Notify::new() });
+        let (done, receiver) = watch::channel(Position::default());
+        let task = Task { journal, views, follower, shared: shared.clone(), done, dirty };
+        shared.poke.notify_one();
+        spawner.spawn(task.run());
+        Ok(Self { shared, done: receiver })
+    }
+
+    /// Waits until every commit up to `position` is in the views.
+    pub(crate) async fn caught_up(&self, position: Position) -> Result<(), ViewError> {
+        let mut done = self.done.clone();
+        if *done.borrow_and_update() >= position {
+            return Ok(());
+        }
+        self.shared.poke.notify_one();
+        let reached = done.wait_for(|done| *done >= position).await.map(drop);
+        reached.map_err(|_| ViewError::Store("the projection has stopped".into()))
+    }
+
+    /// Ends the task after what it is doing.
+    pub(crate) fn stop(&self) {
+        self.shared.stop.notify_one();
+    }
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shared.stop.notified() => return,
+                () = self.shared.poke.notified() => {}
+                () = self.follower.rung() => {}
+            }
+            while let Err(error) = self.catch_up().await {
+                metrics::counter!("segue_projection_retries_total").increment(1);
+                tracing::error!(%error, "the views could not be written, trying again");
+                tokio::time::sleep(retry).await;
+                retry = (retry * 2).min(LAST_RETRY);
+            }
+            retry = FIRST_RETRY;
+        }
+    }
+
+    /// Folds everything that is acknowledged now.
+    async fn catch_up(&mut self) -> Result<(), ViewError> {
+        // Read before the changed streams are taken: what is rung later is folded later.
+        let position = self.follower.heard(self.journal.position()).await;
+        self.dirty.extend(self.follower.take());
+        if !self.dirty.is_empty() {
+            let mut fold = Fold::new(&*self.views);
+            for stream in &self.dirty {
+                fold.stream(&*self.journal, stream)?;
+            }
+            let (changes, checkpoints) = fold.finish();
+            self.views.apply(changes, checkpoints, position).await?;
+            self.dirty.clear();
+        }
+        self.done.send_replace(position);
+        Ok(())
+    }
+}
+
+fn changed_since(journal: &dyn Journal, since: Position) -> Result<BTreeSet<StreamKey>, ReadError> {
+    let mut changed = BTreeSet::new();
+    for kind in FOLLOWED {
+        changed.extend(journal.changed_since(since, kind)?);
+    }
+    Ok(changed)
+}
+
+/// Empties the views and fills them again from the journal.
+pub async fn rebuild(journal: &dyn Journal, views: &dyn ViewStore) -> Result<usize, ViewError> {
+    views.clear().await?;
+    let position = journal.position();
+    let streams = changed_since(journal, Position::default())
+        .map_err(|error| ViewError::Store(error.to_string()))?;
+    for stream in &streams {
+        let mut fold = Fold::new(views);
+        fold.stream(journal, stream)?;
+        let (changes, checkpoints) = fold.finish();
+        views.apply(changes, checkpoints, position).await?;
+    }
+    Ok(streams.len())
+}

@@ -1,0 +1,193 @@
+//! The tables of the views, and how rows become what clients see.
+
+use segue_core::{AgentName, MessageId, RunId, RunStatus, Seq, SessionId, TenantId, Timestamp};
+use segue_journal::views::{Column, ColumnKind, Row, Schema, Table, Value as Cell};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::query::{RunView, SessionView};
+
+/// The table of runs.
+pub(crate) const RUNS: &str = "runs";
+/// The table of sessions.
+pub(crate) const SESSIONS: &str = "sessions";
+
+const fn text(name: &'static str) -> Column {
+    Column { name, kind: ColumnKind::Text }
+}
+
+const fn int(name: &'static str) -> Column {
+    Column { name, kind: ColumnKind::Int }
+}
+
+/// The tables that the engine keeps. `key` is `<tenant>/<id>`; times are milliseconds since the
+/// Unix epoch; `error`, `usage` and `metadata` are JSON.
+pub const SCHEMA: Schema = Schema {
+    version: 1,
+    tables: &[
+        Table {
+            name: SESSIONS,
+            columns: &[
+                text("key"),
+                text("tenant"),
+                text("id"),
+                text("title"),
+                text("metadata"),
+                int("created_at"),
+                int("updated_at"),
+            ],
+            indexes: &[&["tenant", "created_at"]],
+        },
+        Table {
+            name: RUNS,
+            columns: &[
+                text("key"),
+                text("tenant"),
+                text("id"),
+                text("session_id"),
+                text("agent"),
+                text("status"),
+                text("reason"),
+                text("cause"),
+                text("error"),
+                text("usage"),
+                text("metadata"),
+                text("message_id"),
+                int("created_at"),
+                int("started_at"),
+                int("ended_at"),
+            ],
+            indexes: &[
+                &["tenant", "created_at"],
+                &["tenant", "status", "created_at"],
+                &["tenant", "session_id", "created_at"],
+            ],
+        },
+    ],
+};
+
+/// The primary key of a row.
+pub(crate) fn key(tenant: &TenantId, id: &str) -> String {
+    format!("{tenant}/{id}")
+}
+
+pub(crate) fn time(at: Timestamp) -> Cell {
+    Cell::Int(i64::try_from(at.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The place after `row` in a list, as clients carry it: `<created_at>.<id>`.
+pub(crate) fn page_after(table: &str, row: &Row) -> Option<String> {
+    let created_at = if table == RUNS { 12 } else { 5 };
+    match (row.get(created_at)?, row.first()?) {
+        (Cell::Int(at), Cell::Text(key)) => Some(format!("{at}:{key}")),
+        _ => None,
+    }
+}
+
+/// Reads what [`page_after`] wrote.
+pub(crate) fn parse_page(text: &str) -> Option<(Cell, Cell)> {
+    let (at, key) = text.split_once(':')?;
+    Some((Cell::Int(at.parse().ok()?), Cell::Text(key.to_owned())))
+}
+
+/// The row of a run.
+pub(crate) fn of_run(tenant: &TenantId, view: &RunView) -> Row {
+    let time_or_null = |at: Option<Timestamp>| at.map_or(Cell::Null, time);
+    vec![
+        Cell::Text(key(tenant, view.id.as_str())),
+        Cell::Text(tenant.to_string()),
+        Cell::Text(view.id.to_string()),
+        Cell::Text(view.session_id.to_string()),
+        Cell::Text(view.agent.to_string()),
+        Cell::Text(view.status.as_str().to_owned()),
+        word(view.reason.as_ref()),
+        word(view.cause.as_ref()),
+        json(view.error.as_ref()),
+        json(view.usage.as_ref()),
+        json(Some(&view.metadata)),
+        Cell::Text(view.message_id.to_string()),
+        time(view.created_at),
+        time_or_null(view.started_at),
+        time_or_null(view.ended_at),
+    ]
+}
+
+/// What a run's row says. `last_seq` is not kept in the row: the journal knows it.
+pub(crate) fn run_of(row: &Row) -> Option<RunView> {
+    Some(RunView {
+        id: RunId::parse(text_of(row.get(2)?)?).ok()?,
+        session_id: SessionId::parse(text_of(row.get(3)?)?).ok()?,
+        agent: AgentName::parse(text_of(row.get(4)?)?).ok()?,
+        status: RunStatus::parse(text_of(row.get(5)?)?)?,
+        reason: of_word(row.get(6)?),
+        cause: of_word(row.get(7)?),
+        error: of_json(row.get(8)?),
+        usage: of_json(row.get(9)?),
+        metadata: of_json(row.get(10)?).unwrap_or(Value::Null),
+        message_id: MessageId::parse(text_of(row.get(11)?)?).ok()?,
+        last_seq: Seq::ZERO,
+        created_at: time_of(row.get(12)?)?,
+        started_at: time_of(row.get(13)?),
+        ended_at: time_of(row.get(14)?),
+    })
+}
+
+/// The row of a session.
+pub(crate) fn of_session(tenant: &TenantId, view: &SessionView) -> Row {
+    vec![
+        Cell::Text(key(tenant, view.id.as_str())),
+        Cell::Text(tenant.to_string()),
+        Cell::Text(view.id.to_string()),
+        view.title.clone().map_or(Cell::Null, Cell::Text),
+        json(Some(&view.metadata)),
+        time(view.created_at),
+        time(view.updated_at),
+    ]
+}
+
+/// What a session's row says, as if nothing ran in it.
+pub(crate) fn session_of(row: &Row) -> Option<SessionView> {
+    Some(SessionView {
+        id: SessionId::parse(text_of(row.get(2)?)?).ok()?,
+        title: text_of(row.get(3)?).map(str::to_owned),
+        status: "idle",
+        active_runs: Vec::new(),
+        metadata: of_json(row.get(4)?).unwrap_or(Value::Null),
+        created_at: time_of(row.get(5)?)?,
+        updated_at: time_of(row.get(6)?)?,
+    })
+}
+
+fn text_of(cell: &Cell) -> Option<&str> {
+    match cell {
+        Cell::Text(text) => Some(text),
+        Cell::Int(_) | Cell::Null => None,
+    }
+}
+
+fn time_of(cell: &Cell) -> Option<Timestamp> {
+    match cell {
+        Cell::Int(at) => u64::try_from(*at).ok().map(Timestamp::from_millis),
+        Cell::Text(_) | Cell::Null => None,
+    }
+}
+
+fn json<T: Serialize>(value: Option<&T>) -> Cell {
+    value.and_then(|value| serde_json::to_string(value).ok()).map_or(Cell::Null, Cell::Text)
+}
+
+fn of_json<T: DeserializeOwned>(cell: &Cell) -> Option<T> {
+    serde_json::from_str(text_of(cell)?).ok()
+}
+
+/// A word of an enum, without the quotes of JSON.
+fn word<T: Serialize>(value: Option<&T>) -> Cell {
+    match value.and_then(|value| serde_json::to_value(value).ok()) {
+        Some(Value::String(word)) => Cell::Text(word),
+        _ => Cell::Null,
+    }
+}
+
+fn of_word<T: DeserializeOwned>(cell: &Cell) -> Option<T> {
+    serde_json::from_value(Value::String(text_of(cell)?.to_owned())).ok()
+}

@@ -1,0 +1,14 @@
+//! The engine as an embedder sees it, over the memory journal and, where a restart matters, the
+//! embedded log.
+#![expect(unreachable_pub, reason = "one test binary, its modules are its own")]
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
+#![expect(clippy::unnecessary_wraps, reason = "claims are given as the engine takes them")]
+
+mod append;
+mod detached;
+mod projection;
+mod recovery;
+mod shutdown;
+mod stop;
+mod support;
+mod terminal;

@@ -1,0 +1,61 @@
+//! N: going down in order.
+
+use std::time::Duration;
+
+use segue_engine::{StartError, StartRun};
+
+use super::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn n02_running_runs_are_stopped_with_reason_shutdown() {
+    let stage = Stage::new().await;
+    let (driven, strings) = stage.play("a").await;
+    strings.give(text("partial")).await;
+    stage.sees(&driven.id, "text.delta").await;
+    let pushed = stage.push("b").await;
+    let report = stage.engine.shutdown(MINUTE).await;
+    assert_eq!((report.left_running, report.views_flushed), (0, true));
+    for run in [&driven.id, &pushed.id] {
+        let events = stage.follow(run).await;
+        check_whole(&events);
+        assert_eq!(events.last().unwrap()["reason"], "shutdown");
+    }
+    assert!(types(&stage.follow(&driven.id).await).contains(&"text.delta"), "the partial is kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn n04_a_hung_source_does_not_hang_the_shutdown() {
+    let journal = memory_journal();
+    let puppet = Puppet::new(false);
+    let stage = Stage::over(journal.clone(), puppet).await;
+    let (hung, _strings) = stage.play("a").await;
+    // The source never leaves; its grace is cut to half of the budget, then it is dropped.
+    let report = stage.engine.shutdown(Duration::from_secs(2)).await;
+    assert_eq!(report.left_running, 0);
+    let events = stage.follow(&hung.id).await;
+    check_whole(&events);
+    assert_eq!(events.last().unwrap()["reason"], "shutdown");
+}
+
+#[tokio::test(start_paused = true)]
+async fn n05_later_phases_run_although_an_earlier_one_failed() {
+    let stage = Stage::over(small_journal(), Puppet::new(true)).await;
+    let (_run, _strings) = stage.play("a").await;
+    // Nothing fits through the door, so the run's end cannot be written in time.
+    let _full = stage.journal.reserve(&Stage::stream(&run_id("other")), SMALL).await.unwrap();
+    let report = stage.engine.shutdown(Duration::from_secs(2)).await;
+    assert_eq!(report.left_running, 1);
+    let refused = stage.journal.reserve(&Stage::stream(&run_id("other")), 1).await;
+    assert!(refused.is_err(), "the journal was closed all the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn n06_a_start_during_shutdown_is_refused_by_type() {
+    let stage = Stage::new().await;
+    stage.engine.shutdown(MINUTE).await;
+    let refused = stage.engine.start(tenant(), StartRun::of(agent("puppet"))).await;
+    assert_eq!(refused.unwrap_err(), StartError::ShuttingDown);
+    assert!(!stage.engine.is_ready());
+    let again = stage.engine.shutdown(MINUTE).await;
+    assert_eq!(again.left_running, 0);
+}
