@@ -95,8 +95,9 @@ pub enum AppendError {
     /// The disk is full; only ends of runs are still taken.
     #[error("the disk is full")]
     DiskFull,
-    /// An append before this one failed, so this one was not stored; it may be sent again.
-    #[error("an append before this one failed, send it again")]
+    /// An append before this one failed or is about to end the run, so this one was not stored;
+    /// it may be sent again.
+    #[error("an append before this one failed or ends the run, send it again")]
     Retry,
     /// The journal is gone for good.
     #[error("the journal takes nothing more")]
@@ -216,6 +217,7 @@ impl Engine {
         {
             let (answer, pending) = oneshot::channel();
             let words = LastWords { events, outcome, claim: claim.clone(), answer };
+            run.log().set_ending(true);
             return match run.command(Command::End(words)).await {
                 Ok(()) => Ok(Pending(State::Owner(pending))),
                 Err(_) => self.append_to_ended(&stream, claim).await,

@@ -26,6 +26,8 @@ pub(crate) struct RunLog {
     events: u64,
     usage: Option<Value>,
     stale: bool,
+    /// A producer's last words are on their way to the owner: nothing may be stored before them.
+    ending: bool,
     ended: bool,
 }
 
@@ -75,6 +77,7 @@ impl RunLog {
             events: 0,
             usage: None,
             stale: false,
+            ending: false,
             ended: false,
         }
     }
@@ -115,6 +118,11 @@ impl RunLog {
         self.stale = true;
     }
 
+    /// Last words are on their way to the owner, or were refused.
+    pub(crate) fn set_ending(&mut self, ending: bool) {
+        self.ending = ending;
+    }
+
     /// The newest usage event's fields, without its type.
     pub(crate) fn usage(&self) -> Option<Value> {
         let mut usage = self.usage.clone()?;
@@ -141,7 +149,8 @@ impl RunLog {
     fn refresh(&mut self, run: &Run) -> Result<(), AppendError> {
         if self.stale {
             metrics::counter!("segue_run_log_reloads_total").increment(1);
-            *self = Self::load(&*run.journal, &run.stream)?;
+            let ending = self.ending;
+            *self = Self { ending, ..Self::load(&*run.journal, &run.stream)? };
         }
         Ok(())
     }
@@ -206,6 +215,9 @@ impl Run {
         }
         if log.ended {
             return Err(AppendError::RunEnded);
+        }
+        if log.ending && self.takes_appends {
+            return Err(AppendError::Retry);
         }
         log.check_limits(self, &events)?;
         let expect = log.next;

@@ -153,6 +153,9 @@ impl Owner<'_> {
         let outcome = self.outcome_after(outcome);
         let result = self.run.end(&events, &outcome, claim.as_ref()).await;
         let is_written = result.is_ok();
+        if !is_written {
+            self.run.log().set_ending(false);
+        }
         // The producer may have gone; what was written stands.
         drop(answer.send(result.map(|committed| Appended::from(&committed))));
         is_written.then_some(Ending::Written(outcome))

@@ -170,6 +170,18 @@ async fn a_retry_of_what_failed_unseen_is_not_taken_for_done() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_overtakes_a_terminal() {
+    let stage = Stage::new().await;
+    let run = stage.push("s").await;
+    let append = |event: Event| stage.engine.append(tenant(), &run.id, vec![event], None);
+    let end = append(finished()).await.unwrap();
+    assert_eq!(append(text("late")).await.err(), Some(AppendError::Retry));
+    end.await.unwrap();
+    assert_eq!(append(text("late")).await.err(), Some(AppendError::RunEnded));
+    assert_eq!(types(&stage.follow(&run.id).await), ["run.started", "run.finished"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_number_that_adds_nothing_is_accepted() {
     let stage = Stage::new().await;
     let run = stage.push("s").await;

@@ -249,10 +249,12 @@ impl Writer {
     /// All answers, then all bells.
     fn answer(&mut self) {
         // Before anyone is woken, so that who comes next does not meet the writer at the door.
+        let mut permits = Vec::with_capacity(self.taken.len());
         for Queued { answer, permit, .. } in self.taken.drain(..) {
             self.answers.push(answer);
-            drop(permit);
+            permits.push(permit);
         }
+        self.store.queue.release(permits);
         let position = Position(self.number - 1);
         for (answer, outcome) in self.answers.drain(..).zip(self.outcomes.drain(..)) {
             if outcome.is_err() {

@@ -162,8 +162,15 @@ impl Queue {
         }
     }
 
-    fn release(&self, stream: &StreamKey, bytes: usize) {
-        let admitted = held(&self.door).release(stream, bytes);
+    /// Gives the room of many permits back at once.
+    pub(crate) fn release(&self, permits: impl IntoIterator<Item = Permit>) {
+        let mut admitted = Vec::new();
+        let mut door = held(&self.door);
+        for mut permit in permits {
+            permit.is_held = false;
+            admitted.append(&mut door.release(&permit.stream, permit.bytes));
+        }
+        drop(door);
         for waker in admitted {
             waker.wake();
         }
@@ -188,6 +195,7 @@ pub struct Permit {
     queue: Arc<Queue>,
     stream: StreamKey,
     bytes: usize,
+    is_held: bool,
 }
 
 impl Permit {
@@ -204,7 +212,12 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.queue.release(&self.stream, self.bytes);
+        if self.is_held {
+            let admitted = held(&self.queue.door).release(&self.stream, self.bytes);
+            for waker in admitted {
+                waker.wake();
+            }
+        }
     }
 }
 
@@ -246,7 +259,7 @@ impl Future for Reserve<'_> {
         match asked {
             Ok(door::Answer::Admitted) => {
                 let (queue, stream) = (Arc::clone(self.queue), self.stream.clone());
-                Poll::Ready(Ok(Permit { queue, stream, bytes: self.bytes }))
+                Poll::Ready(Ok(Permit { queue, stream, bytes: self.bytes, is_held: true }))
             }
             Ok(door::Answer::Wait(place)) => {
                 self.place = Some(place);

@@ -1,0 +1,70 @@
+//! The native events as Server-Sent Events.
+//!
+//! ```text
+//! id: <run_id>:<seq>
+//! event: <type>            left out with ?event=none
+//! data: {"seq":...,"at":...,"run_id":...,"type":...}
+//! ```
+//! LF only; an event is one line of JSON, so there is one `data:` line a frame.
+
+use std::fmt::Write as _;
+
+use bytes::{BufMut, BytesMut};
+use segue_core::{Cursor, RunId, event::wire};
+use segue_engine::Facade;
+use segue_journal::{Record, cache::Encoding};
+
+use super::{SSE_NAMED, SSE_UNNAMED, Wire, event_of, gap_json, put_cursor};
+use crate::routes::cursor::Start;
+
+/// Native SSE, with or without event names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NativeSse {
+    /// Whether frames have an `event:` line. Without it `onmessage` sees all of them.
+    pub(crate) named: bool,
+}
+
+impl Facade for NativeSse {
+    fn encoding(&self) -> Option<Encoding> {
+        Some(if self.named { SSE_NAMED } else { SSE_UNNAMED })
+    }
+
+    fn encode(&mut self, run: &RunId, record: &Record, out: &mut BytesMut) {
+        let event = event_of(record);
+        out.reserve(256 + event.json().len());
+        // Writing to memory that grows does not fail.
+        writeln!(out, "id: {run}:{}", record.seq).unwrap_or_default();
+        if self.named {
+            writeln!(out, "event: {}", event.name()).unwrap_or_default();
+        }
+        out.put_slice(b"data: ");
+        wire::write_event(out, run, record.seq, record.at, &event);
+        out.put_slice(b"\n\n");
+    }
+}
+
+impl Wire for NativeSse {
+    const CONTENT_TYPE: &'static str = "text/event-stream";
+    const HEARTBEAT: &'static [u8] = b": hb\n\n";
+
+    /// The `retry:` hint in the first comment's block; a gap, if there is one; and, where the
+    /// stream does not begin at its first event, a block with nothing but the id, so that a drop
+    /// before the first event resumes here as well.
+    fn opening(&self, run: &RunId, start: &Start, retry_ms: u128) -> BytesMut {
+        let mut out = BytesMut::with_capacity(128);
+        write!(out, ": segue\nretry: {retry_ms}\n\n").unwrap_or_default();
+        if let Some(gap) = &start.gap {
+            let data = gap_json(run, gap, start);
+            if self.named {
+                out.put_slice(b"event: control.gap\n");
+            }
+            write!(out, "data: {data}\n\n").unwrap_or_default();
+        }
+        if !start.is_first() {
+            out.put_slice(b"id: ");
+            put_cursor(&mut out, &Cursor { run: run.clone(), seq: start.from.prev() });
+            out.put_slice(b"\n\n");
+        }
+        out
+    }
+}

@@ -1,0 +1,239 @@
+//! `GET /v1/runs/{rid}/events`: replay, then live; as SSE, as lines, or as a page.
+
+use std::time::Duration;
+
+use axum::response::Response;
+use bytes::{BufMut, BytesMut};
+use http::HeaderMap;
+use segue_core::{Cursor, RunId, Seq};
+use segue_engine::RunStream;
+use segue_journal::{Page, ReadLimit};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    cursor::{Begin, Start, Wanted, decide},
+    stream::{answer, come_back, over, stream},
+};
+use crate::{
+    accept::{Form, negotiate},
+    app::Call,
+    body::Follow,
+    error::{Code, Problem},
+    extract::{PathId, Query},
+    facade::{NativeNdjson, NativeSse, gap_json, write_record},
+    fan_out, wait,
+};
+
+/// The most events of a page.
+const PAGE_EVENTS: usize = 1_000;
+/// About the most bytes of a page; one event is always given.
+const PAGE_BYTES: usize = 1 << 20;
+
+#[derive(Deserialize)]
+pub(super) struct EventsQuery {
+    after: Option<String>,
+    from: Option<String>,
+    live: Option<String>,
+    wait: Option<String>,
+    event: Option<String>,
+    limit: Option<usize>,
+}
+
+pub(super) async fn events(
+    call: Call,
+    PathId(run): PathId<RunId>,
+    Query(query): Query<EventsQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let form = negotiate(&headers)?;
+    match give(&call, &run, form, &query, &headers).await {
+        Err(problem) if form == Form::Sse && problem.is_passing() => Ok(come_back(&call)),
+        answer => answer,
+    }
+}
+
+async fn give(
+    call: &Call,
+    run: &RunId,
+    form: Form,
+    query: &EventsQuery,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let run = call.engine().attach(call.tenant(), run)?;
+    let start = query.start(&run, headers)?;
+    match form {
+        Form::Sse => {
+            query.refuse_page_options()?;
+            if is_over(&run, &start) {
+                return Ok(over(run.outcome()?.as_ref(), run.info().tail.next.prev()));
+            }
+            let wire = NativeSse { named: query.named()? };
+            stream(call, &run, wire, &start, query.follow()?).await
+        }
+        Form::Ndjson => {
+            query.refuse_page_options()?;
+            stream(call, &run, NativeNdjson, &start, query.follow()?).await
+        }
+        Form::Json => page(call, &run, start, query).await,
+    }
+}
+
+/// The client has everything and nothing will come.
+fn is_over(run: &RunStream, start: &Start) -> bool {
+    let tail = run.info().tail;
+    start.gap.is_none() && tail.closed && start.from >= tail.next
+}
+
+impl EventsQuery {
+    fn start(&self, run: &RunStream, headers: &HeaderMap) -> Result<Start, Problem> {
+        // A header that is not text is as bad as any other that is not a cursor.
+        let header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?"));
+        let from = self.from.as_deref().map(begin).transpose()?;
+        let wanted = Wanted { after: self.after.as_deref(), header, from };
+        Ok(decide(run.run(), run.info(), wanted)?)
+    }
+
+    fn follow(&self) -> Result<Follow, Problem> {
+        match self.live.as_deref() {
+            None | Some("true") => Ok(Follow::Live),
+            Some("false") => Ok(Follow::Stop),
+            Some(_) => Err(bad_query("`live` is true or false")),
+        }
+    }
+
+    fn named(&self) -> Result<bool, Problem> {
+        match self.event.as_deref() {
+            None => Ok(true),
+            Some("none") => Ok(false),
+            Some(_) => Err(bad_query("`event` can only be none")),
+        }
+    }
+
+    fn refuse_page_options(&self) -> Result<(), Problem> {
+        if self.wait.is_some() || self.limit.is_some() {
+            return Err(bad_query("`wait` and `limit` are for pages, Accept: application/json"));
+        }
+        Ok(())
+    }
+
+    fn limit(&self) -> Result<ReadLimit, Problem> {
+        match self.limit {
+            Some(0) => Err(bad_query("`limit` is at least 1")),
+            limit => {
+                let records = limit.unwrap_or(PAGE_EVENTS).min(PAGE_EVENTS);
+                Ok(ReadLimit { bytes: PAGE_BYTES, records })
+            }
+        }
+    }
+}
+
+fn begin(text: &str) -> Result<Begin, Problem> {
+    match text {
+        "start" => Ok(Begin::Start),
+        "tail" => Ok(Begin::Tail),
+        "snapshot" => Err(Problem::new(Code::NotSupported, "snapshots are not available yet")),
+        _ => text
+            .strip_prefix("last:")
+            .and_then(|count| count.parse().ok())
+            .map(Begin::Last)
+            .ok_or_else(|| bad_query("`from` is start, tail or last:N")),
+    }
+}
+
+fn bad_query(detail: &str) -> Problem {
+    Problem::new(Code::BadQuery, detail)
+}
+
+async fn page(
+    call: &Call,
+    run: &RunStream,
+    start: Start,
+    query: &EventsQuery,
+) -> Result<Response, Problem> {
+    let limit = query.limit()?;
+    let wait = query.wait.as_deref().map(wait::parse).transpose()?;
+    let mut page = run.read(start.from, limit)?;
+    if let Some(wait) = wait.filter(|wait| !wait.is_zero())
+        && page.records.is_empty()
+        && !page.info.tail.closed
+    {
+        page = next_page(call, run, start.from, limit, wait).await?;
+    }
+    // Back from the wait: what follows may ask the views.
+    fan_out::go_home().await;
+    let next = page.records.last().map_or(start.from, |record| record.seq.next());
+    let closed = page.info.tail.closed && next >= page.info.tail.next;
+    let status = status(call, run, page.info.tail.closed).await?;
+    let body = page_json(run.run(), &start, &page, next, closed, &status);
+    Ok(answer("application/json", body.freeze().into()))
+}
+
+/// Long-poll: the first page that is not empty, or an empty one once `wait` is over.
+async fn next_page(
+    call: &Call,
+    run: &RunStream,
+    from: Seq,
+    limit: ReadLimit,
+    wait: Duration,
+) -> Result<Page, Problem> {
+    let shard = call.board().await;
+    // Only its bell is used.
+    let reader = run.reader(NativeNdjson, from, &shard)?;
+    let _client = call.enter(run.run());
+    let news = async {
+        loop {
+            reader.listener().hear();
+            let tail = reader.listener().tail();
+            if tail.next > from || tail.closed || reader.listener().deleted() {
+                return;
+            }
+            reader.listener().rung().await;
+        }
+    };
+    tokio::select! {
+        () = news => {}
+        () = call.closing() => {}
+        () = tokio::time::sleep(wait) => {}
+    }
+    Ok(run.read(from, limit)?)
+}
+
+async fn status(call: &Call, run: &RunStream, closed: bool) -> Result<String, Problem> {
+    if closed && let Some(outcome) = run.outcome()? {
+        return Ok(outcome.status().as_str().to_owned());
+    }
+    let view = call.engine().run(call.tenant(), run.run()).await?;
+    Ok(view.map_or("running", |view| view.status.as_str()).to_owned())
+}
+
+/// Written by hand so that the events' own bytes are passed on as they are stored.
+fn page_json(
+    run: &RunId,
+    start: &Start,
+    page: &Page,
+    next: Seq,
+    closed: bool,
+    status: &str,
+) -> BytesMut {
+    let mut out = BytesMut::with_capacity(256);
+    out.put_slice(b"{\"data\":[");
+    for (index, record) in page.records.iter().enumerate() {
+        if index > 0 {
+            out.put_u8(b',');
+        }
+        write_record(&mut out, run, record);
+    }
+    let next = Cursor { run: run.clone(), seq: next.prev() }.to_string();
+    let mut rest = json!({
+        "next": (!closed).then_some(next),
+        "closed": closed,
+        "status": status,
+    });
+    if let Some(gap) = &start.gap {
+        rest["gap"] = gap_json(run, gap, start);
+    }
+    out.put_slice(b"],");
+    out.put_slice(rest.to_string().trim_start_matches('{').as_bytes());
+    out
+}

@@ -1,0 +1,108 @@
+//! The answer that is an event stream.
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use segue_core::{Outcome, RunId, Seq};
+use segue_engine::RunStream;
+use segue_journal::ReadLimit;
+
+use super::cursor::Start;
+use crate::{
+    app::Call,
+    body::{EventBody, Follow, Heartbeat},
+    error::Problem,
+    facade::{NativeSse, Wire},
+};
+
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const RUN_STATUS: HeaderName = HeaderName::from_static("segue-run-status");
+const RUN_REASON: HeaderName = HeaderName::from_static("segue-run-reason");
+const LAST_SEQ: HeaderName = HeaderName::from_static("segue-last-seq");
+
+/// Answers with the run's frames from `start` on, on a fan-out thread.
+///
+/// While the server drains, a run that is still open is not followed any more: the client gets
+/// its `retry:` hint and a clean end, and comes back.
+pub(super) async fn stream<W: Wire>(
+    call: &Call,
+    run: &RunStream,
+    wire: W,
+    start: &Start,
+    follow: Follow,
+) -> Result<Response, Problem> {
+    readable(run, start.from)?;
+    let retry = call.numbers().retry.as_millis();
+    let opening = wire.opening(run.run(), start, retry).freeze();
+    if !call.engine().is_ready() && !run.info().tail.closed {
+        return Ok(turned_away(W::CONTENT_TYPE, opening));
+    }
+    let shard = call.board().await;
+    let reader = run.reader(wire, start.from, &shard)?;
+    let heartbeat = Heartbeat::new(call.numbers().heartbeat);
+    let client = call.enter(run.run());
+    let body = EventBody::new(opening, reader, follow, heartbeat, call.closing(), client);
+    Ok(answer(W::CONTENT_TYPE, Body::new(body)))
+}
+
+/// In place of a 5xx for a state that passes, which would stop an `EventSource` for good: its
+/// `retry:` hint and a clean end.
+pub(super) fn come_back(call: &Call) -> Response {
+    let retry = call.numbers().retry.as_millis();
+    turned_away(NativeSse::CONTENT_TYPE, format!(": segue\nretry: {retry}\n\n").into())
+}
+
+fn turned_away(content_type: &'static str, opening: Bytes) -> Response {
+    metrics::counter!("segue_attaches_turned_away_total").increment(1);
+    answer(content_type, Body::from(opening))
+}
+
+/// Damage is told now, with a status, rather than by a stream that breaks off again and again.
+fn readable(run: &RunStream, from: Seq) -> Result<(), Problem> {
+    let one = ReadLimit { records: 1, ..ReadLimit::default() };
+    run.read(from, one)?;
+    Ok(())
+}
+
+pub(super) fn answer(content_type: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let no_cache = HeaderValue::from_static("no-cache, no-transform");
+    headers.insert(header::CACHE_CONTROL, no_cache);
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
+}
+
+/// 204: everything was given and nothing will come. It stops an `EventSource` for good.
+pub(super) fn over(outcome: Option<&Outcome>, last: Seq) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(LAST_SEQ, HeaderValue::from(last.0));
+    if let Some(outcome) = outcome {
+        headers.insert(RUN_STATUS, HeaderValue::from_static(outcome.status().as_str()));
+        let reason = reason_of(outcome).and_then(|reason| HeaderValue::from_str(&reason).ok());
+        headers.extend(reason.map(|reason| (RUN_REASON, reason)));
+    }
+    response
+}
+
+/// Why it ended, in one word: the stop's reason, the interruption's cause, the error's code, the
+/// model's finish reason.
+fn reason_of(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Finished { finish_reason, .. } => finish_reason.clone(),
+        Outcome::Stopped { reason, .. } => Some(reason.as_str().to_owned()),
+        Outcome::Failed { error } => Some(error.code.clone()),
+        Outcome::Interrupted { cause } => Some(cause.as_str().to_owned()),
+    }
+}
+
+/// The path of a run, for a `Location` header.
+pub(super) fn location(run: &RunId) -> HeaderValue {
+    let path = format!("/v1/runs/{run}");
+    HeaderValue::from_str(&path).expect("an id is made of ASCII letters, digits and `_.-`")
+}

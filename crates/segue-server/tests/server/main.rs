@@ -1,0 +1,25 @@
+//! The server over real sockets, with an engine on the memory journal.
+//!
+//! Readings of the conformance cases, where one is not obvious:
+//! - D11, D12: a client that is cut or leaves has no effect on the run or on other clients.
+//! - F10: cursors name their run, so items of another run cannot be mistaken.
+//! - F16: a refused append has no seq, so that no frame can carry a borrowed one.
+//! - G03, P04: "freed" is read off the count of attached clients.
+//! - H11: the deadline itself is tested under a paused clock in `conn::deadline`.
+//! - P03: the head and the first comment come before there is any event to send.
+//! - Q02: every attached client ends with the error's terminal.
+
+mod append;
+mod auth;
+mod control;
+mod cursors;
+mod disk;
+mod events;
+mod page;
+mod sessions;
+mod shutdown;
+mod start;
+mod stop;
+mod support;
+mod tabs;
+mod transport;
