@@ -1,0 +1,30 @@
+//! `segue stop`.
+
+use std::time::Duration;
+
+use segue_client::Wait;
+use segue_core::RunId;
+
+use super::{Exit, ServerArgs, say};
+
+/// The longest that a server lets a stop wait.
+const WAIT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The run
+    run: RunId,
+    /// Wait until it has ended, at most 30 s
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
+    let client = args.server.client()?;
+    let wait = if args.wait { Wait::AtMost(WAIT) } else { Wait::No };
+    let answer = client.stop(&args.run, wait).await?;
+    say(&format!("{} is {}", args.run, answer.status));
+    Ok(Exit::Done)
+}

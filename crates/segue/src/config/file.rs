@@ -1,0 +1,77 @@
+//! `segue.toml` as it is written, before anything is decided.
+
+use std::{collections::BTreeMap, ops::Range, path::Path};
+
+use serde::{Deserialize, de::DeserializeOwned};
+use toml::Spanned;
+
+use super::error::{ConfigError, Origin};
+
+/// A value and where it stands.
+pub(super) type At<T> = Option<Spanned<T>>;
+
+/// The keys of the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFile {
+    pub(super) listen: At<String>,
+    pub(super) data: At<String>,
+    pub(super) durability: At<String>,
+    pub(super) heartbeat_s: At<u64>,
+    pub(super) write_deadline_s: At<u64>,
+    pub(super) shutdown_s: At<u64>,
+    pub(super) allowed_hosts: At<Vec<String>>,
+    pub(super) allowed_origins: At<Vec<String>>,
+    pub(super) default_agent: At<String>,
+    pub(super) segment_mib: At<u64>,
+    pub(super) cache_mib: At<u64>,
+    #[serde(default)]
+    pub(super) agents: BTreeMap<Spanned<String>, RawAgent>,
+}
+
+/// The keys of one `[agents.NAME]`; which of them may be there depends on the kind.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAgent {
+    pub(super) kind: Spanned<String>,
+    pub(super) command: At<Vec<String>>,
+    pub(super) format: At<String>,
+    pub(super) env: At<BTreeMap<String, String>>,
+    pub(super) cwd: At<String>,
+    pub(super) file: At<String>,
+}
+
+/// The text of a file, to turn places in it into lines.
+#[derive(Debug)]
+pub(super) struct Text<'a> {
+    pub(super) path: &'a Path,
+    pub(super) text: &'a str,
+}
+
+impl Text<'_> {
+    /// Reads the keys. Errors name the line and the key.
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        toml::from_str(self.text).map_err(|error| {
+            let at = error.span().unwrap_or_default();
+            self.bad(&at, self.key_at(at.start), error.message())
+        })
+    }
+
+    pub(super) fn origin(&self, at: &Range<usize>) -> Origin {
+        let breaks = self.text.match_indices('\n').take_while(|(byte, _)| *byte < at.start);
+        Origin::File { path: self.path.to_owned(), line: breaks.count() + 1 }
+    }
+
+    pub(super) fn bad(&self, at: &Range<usize>, key: &str, why: &str) -> ConfigError {
+        ConfigError::Bad { origin: self.origin(at), key: key.to_owned(), why: why.to_owned() }
+    }
+
+    /// The key of the line that holds this byte, or the line itself if it sets none.
+    fn key_at(&self, byte: usize) -> &str {
+        let byte = (0..=byte.min(self.text.len())).rev().find(|at| self.text.is_char_boundary(*at));
+        let byte = byte.unwrap_or_default();
+        let start = self.text[..byte].rfind('\n').map_or(0, |at| at + 1);
+        let line = self.text[start..].lines().next().unwrap_or_default();
+        line.split('=').next().unwrap_or_default().trim()
+    }
+}

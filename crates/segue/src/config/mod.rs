@@ -1,0 +1,55 @@
+//! Configuration: `segue.toml` < environment < flags, resolved once.
+//!
+//! Every key of the file but the tables of agents has a variable of its own: `SEGUE_` and the
+//! key in upper case, such as `SEGUE_HEARTBEAT_S`. Lists are separated by commas there.
+
+mod agents;
+mod error;
+mod file;
+mod resolve;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use segue_core::AgentName;
+
+pub(crate) use self::{
+    agents::{AgentConfig, SourceConfig},
+    error::ConfigError,
+    resolve::{Flags, ProcessEnv, load},
+};
+
+/// When an append is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// When it is on the disk.
+    Disk,
+    /// When the system has it: survives a killed process, not a power cut.
+    Os,
+    /// At once; nothing survives the process.
+    Memory,
+}
+
+/// All settings of a server.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) data: PathBuf,
+    pub(crate) durability: Durability,
+    /// How long an event stream is idle before a heartbeat.
+    pub(crate) heartbeat: Duration,
+    /// How long a client may take no byte before it is cut.
+    pub(crate) write_deadline: Duration,
+    /// How long a shutdown may take.
+    pub(crate) shutdown: Duration,
+    /// Names besides the loopback ones that a request's `Host` may have.
+    pub(crate) allowed_hosts: Vec<String>,
+    /// Origins besides our own that a browser's request may come from.
+    pub(crate) allowed_origins: Vec<String>,
+    /// The agent of a start that names none.
+    pub(crate) default_agent: Option<AgentName>,
+    pub(crate) agents: Vec<AgentConfig>,
+    /// The size of a journal segment, in bytes.
+    pub(crate) segment_bytes: u64,
+    /// The budget of the cache of ready frames, in bytes.
+    pub(crate) cache_bytes: usize,
+}
