@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     event::{Event, EventKind, EventRecord},
@@ -28,6 +28,9 @@ pub struct Admission {
     openings: u64,
     ended: bool,
 }
+
+/// The bytes of the longest inserted event and its record, beside its subject.
+const END_BYTES: usize = 192;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum PartKind {
@@ -100,6 +103,7 @@ impl Admission {
             K::StepFinished => self.close_step(&subject, out),
             K::Discard => self.discard(&subject),
             K::RunStarted
+            | K::RunResource
             | K::ApprovalRequested
             | K::ApprovalResolved
             | K::InputReceived
@@ -136,21 +140,22 @@ impl Admission {
 
     /// Takes an event that already stands in the stream, to rebuild the state from there.
     pub fn replay(&mut self, record: &EventRecord) {
-        let kind = record.kind();
-        if kind.is_terminal() {
+        if record.kind().is_terminal() {
             self.ended = true;
-            return;
-        }
-        let subject_matters = !matches!(kind, EventKind::Opaque);
-        if let Some(fields) = subject_matters.then(|| serde_json::from_slice(record.json()).ok()) {
-            let event = Event::build(&fields.unwrap_or(Value::Null));
-            self.admit(event, &mut Vec::new());
+        } else {
+            self.admit(Event::from_record(record), &mut Vec::new());
         }
     }
 
-    /// Whether the terminal has been admitted.
-    pub fn has_ended(&self) -> bool {
-        self.ended
+    /// A bound on the bytes of the events that [`Admission::end`] inserts before the terminal.
+    pub fn end_bytes(&self) -> usize {
+        let parts = self.parts.keys().map(|(_, part)| part.len());
+        let calls = self.calls.iter().filter(|(_, call)| call.state != CallState::Done);
+        // An unfinished call may need two events.
+        let calls = calls.flat_map(|(id, _)| [id.len(), id.len()]);
+        let steps = self.steps.iter().map(String::len);
+        // A character takes at most six bytes when it is escaped.
+        parts.chain(calls).chain(steps).map(|subject| END_BYTES + 6 * subject).sum()
     }
 
     fn opened(&mut self) -> Opened {

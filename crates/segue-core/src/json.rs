@@ -10,6 +10,9 @@ use bytes::Bytes;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+/// The deepest nesting that is kept: what goes deeper could not be read by every client.
+pub const MAX_DEPTH: usize = 64;
+
 /// Why bytes are not an object that can be kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
@@ -19,6 +22,9 @@ pub enum JsonError {
     /// A key stands twice at the top level (compared decoded).
     #[error("the key {0:?} stands twice")]
     DuplicateKey(String),
+    /// Arrays and objects nest deeper than [`MAX_DEPTH`].
+    #[error("arrays and objects nest deeper than {MAX_DEPTH} levels")]
+    TooDeep,
     /// A `\u` escape is half of a surrogate pair.
     #[error("a \\u escape at byte {at} is half of a surrogate pair")]
     LoneSurrogate {
@@ -39,6 +45,7 @@ impl<'a> Fields<'a> {
             .map_err(|error| JsonError::Malformed(error.to_string()))?;
         fields.refuse_duplicates()?;
         refuse_lone_surrogates(text)?;
+        refuse_deep_nesting(text)?;
         Ok(fields)
     }
 
@@ -135,6 +142,28 @@ pub fn one_line(text: &Bytes) -> Bytes {
     text.iter().copied().filter(|b| !is_break(b)).collect::<Vec<u8>>().into()
 }
 
+/// `text` is valid JSON, so a quote that no backslash escapes begins or ends a string.
+fn refuse_deep_nesting(text: &[u8]) -> Result<(), JsonError> {
+    if memchr::memchr2_iter(b'[', b'{', text).count() <= MAX_DEPTH {
+        return Ok(());
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth -= 1,
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Err(JsonError::TooDeep);
+        }
+    }
+    Ok(())
+}
+
 /// Finds `\ud800`..`\udfff` that are not a high half followed by a low one.
 ///
 /// `text` is valid JSON, so each backslash begins an escape and `\u` has four hex digits.
@@ -207,6 +236,16 @@ mod tests {
             assert!(matches!(check(text), Err(JsonError::Malformed(_))), "{text:?}");
         }
         assert!(matches!(Fields::read(b"{\"a\":\"\xff\"}"), Err(JsonError::Malformed(_))));
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_brackets_in_strings_do_not_count() {
+        let nested = |n: usize| format!(r#"{{"a":{}{}}}"#, "[".repeat(n), "]".repeat(n));
+        assert!(check(&nested(MAX_DEPTH - 1)).is_ok());
+        assert_eq!(check(&nested(MAX_DEPTH)), Err(JsonError::TooDeep));
+        assert!(check(&format!(r#"{{"a":"\"{}"}}"#, "[{".repeat(100))).is_ok());
+        let wide = format!(r#"{{"a":[{}{{}}]}}"#, "{},".repeat(500));
+        assert!(check(&wide).is_ok());
     }
 
     #[test]

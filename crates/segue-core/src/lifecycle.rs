@@ -22,13 +22,15 @@ pub enum Lifecycle {
         /// The session.
         session_id: SessionId,
     },
-    /// Session: what is known of it, whole.
+    /// Session: what changed. What is absent stays.
     #[serde(rename = "session.changed")]
     SessionChanged {
-        /// A title for people.
-        title: Option<String>,
+        /// A title for people; `Some(None)` takes it away.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+        title: Option<Option<String>>,
         /// The client's own data, an object.
-        metadata: Value,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metadata: Option<Value>,
     },
     /// Session: a user said something.
     #[serde(rename = "message.created")]
@@ -66,6 +68,15 @@ pub enum Lifecycle {
     /// A type that this version does not know.
     #[serde(other)]
     Unknown,
+}
+
+/// Tells a null from what is absent.
+fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
 }
 
 /// How a run ended, in the fields that a run shows.
@@ -127,7 +138,12 @@ mod tests {
         };
         let records = [
             Lifecycle::SessionCreated { session_id: SessionId::parse("s").expect("valid") },
-            Lifecycle::SessionChanged { title: Some("t".into()), metadata: json!({"a": 1}) },
+            Lifecycle::SessionChanged {
+                title: Some(Some("t".into())),
+                metadata: Some(json!({"a": 1})),
+            },
+            Lifecycle::SessionChanged { title: Some(None), metadata: None },
+            Lifecycle::SessionChanged { title: None, metadata: None },
             Lifecycle::MessageCreated {
                 message_id: MessageId::parse("m").expect("valid"),
                 run_id: run_id.clone(),

@@ -26,6 +26,13 @@ pub trait Source: Send + Sync + 'static {
         Ingress::Stream
     }
 
+    /// Whether a run can be started with these parameters. Called before anything of the run is
+    /// stored; an error refuses the start, and its message is shown.
+    fn check(&self, params: &Value) -> Result<(), RunError> {
+        let _ = params;
+        Ok(())
+    }
+
     /// Begins a run. Called once a run, never before the run is durable.
     ///
     /// The stream does the work as it is polled. It ends after [`Inbound::Finished`],
@@ -76,6 +83,17 @@ pub enum Inbound {
     Failed(RunError),
     /// The end, cut off.
     Interrupted(InterruptionCause),
+}
+
+impl Inbound {
+    /// About how many bytes it takes in the run's stream.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Event(event) => event.json().len(),
+            Self::Resource(name) => name.len(),
+            Self::Progress | Self::Finished { .. } | Self::Failed(_) | Self::Interrupted(_) => 0,
+        }
+    }
 }
 
 /// What a run is started with.

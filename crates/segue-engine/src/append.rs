@@ -10,13 +10,17 @@ use std::{
 use segue_core::{Event, RunId, Seq, TenantId};
 use segue_journal::{
     AppendError as JournalError, Committed, Journal, ProducerClaim, ReadError, ReserveError,
-    StreamKey, Ticket,
+    StreamKey, StreamKind, Ticket,
 };
 use tokio::sync::oneshot;
 
 use crate::{
     engine::Engine,
-    run::{Command, LastWords, Run, log::ask_for_original, log::bytes_needed, owner::outcome_of},
+    run::{
+        Run,
+        log::{bytes_needed, original_of_ended},
+        owner::outcome_of,
+    },
 };
 
 /// Where appended events stand.
@@ -53,6 +57,9 @@ pub enum AppendError {
     /// The run has ended.
     #[error("the run has ended")]
     RunEnded,
+    /// The run's id was used before.
+    #[error("the run id was used before")]
+    RunExists,
     /// The run's events come from its own source.
     #[error("the run does not take events from outside, its agent produces them")]
     NotPush,
@@ -67,6 +74,9 @@ pub enum AppendError {
     /// A terminal event is not the last of its append.
     #[error("a terminal event must be the last of its append")]
     AfterTerminal,
+    /// A terminal event that only the server writes, or whose fields cannot be read.
+    #[error("a producer ends a run with run.finished or run.failed")]
+    BadTerminal,
     /// The run would go over its byte or event limit. It is being stopped.
     #[error("the run is over its limit of bytes or events")]
     RunLimit,
@@ -117,9 +127,11 @@ impl From<JournalError> for AppendError {
             JournalError::ProducerGap { expected, received } => {
                 Self::ProducerGap { expected, received }
             }
+            JournalError::Exists(key) if key.kind() == StreamKind::Run => Self::RunExists,
             JournalError::Unexpected { .. } | JournalError::Exists(_) => Self::Retry,
             JournalError::TooLarge { bytes, max } => Self::TooLarge { bytes, max },
             JournalError::DiskFull => Self::DiskFull,
+            JournalError::Unreadable(_) => Self::Unreadable,
             JournalError::Poisoned(_) => Self::Unavailable,
         }
     }
@@ -149,8 +161,9 @@ impl From<ReadError> for AppendError {
 pub struct Pending(State);
 
 enum State {
-    Ticket(Ticket, Option<Arc<Run>>),
+    Ticket(Ticket, Arc<Run>),
     Owner(oneshot::Receiver<Result<Appended, AppendError>>),
+    Known(Appended),
 }
 
 impl Future for Pending {
@@ -158,36 +171,30 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
+            State::Known(appended) => Poll::Ready(Ok(*appended)),
             State::Owner(answer) => {
                 let answer = ready!(Pin::new(answer).poll(cx));
+                // The owner broke down; the run is being ended without the words.
                 Poll::Ready(answer.unwrap_or(Err(AppendError::RunEnded)))
             }
             State::Ticket(ticket, run) => {
                 let result = ready!(Pin::new(ticket).poll(cx));
-                Poll::Ready(settle(result, run.as_deref()))
+                Poll::Ready(settle(result, run))
             }
         }
     }
 }
 
-fn settle(
-    result: Result<Committed, JournalError>,
-    run: Option<&Run>,
-) -> Result<Appended, AppendError> {
+fn settle(result: Result<Committed, JournalError>, run: &Run) -> Result<Appended, AppendError> {
     match result {
         Ok(committed) => {
-            let stop_requested = run.is_some_and(Run::stop_requested);
+            let stop_requested = run.stop_requested();
             Ok(Appended { stop_requested, ..Appended::from(&committed) })
         }
-        Err(error) => Err(match run {
-            Some(run) => {
-                run.log().mark_stale();
-                error.into()
-            }
-            // An ended run was only asked for an original, and has none.
-            None if matches!(error, JournalError::ProducerGap { .. }) => AppendError::RunEnded,
-            None => error.into(),
-        }),
+        Err(error) => {
+            run.log().mark_stale();
+            Err(error.into())
+        }
     }
 }
 
@@ -210,22 +217,21 @@ impl Engine {
         if !run.takes_appends {
             return Err(AppendError::NotPush);
         }
+        run.activity.renew_lease();
         check_events(&events, run.event_bytes)?;
-        let terminal = events.pop_if(|event| event.kind().is_terminal());
-        if let Some(outcome) = terminal.as_ref().and_then(outcome_of)
-            && !claim.as_ref().map_or(Ok(false), |claim| run.is_duplicate(claim))?
+        let is_known = claim.as_ref().map_or(Ok(false), |claim| run.is_duplicate(claim))?;
+        if let Some(terminal) = events.pop_if(|event| event.kind().is_terminal())
+            && !is_known
         {
-            let (answer, pending) = oneshot::channel();
-            let words = LastWords { events, outcome, claim: claim.clone(), answer };
-            run.log().set_ending(true);
-            return match run.command(Command::End(words)).await {
-                Ok(()) => Ok(Pending(State::Owner(pending))),
-                Err(_) => self.append_to_ended(&stream, claim).await,
+            let outcome = outcome_of(&terminal).ok_or(AppendError::BadTerminal)?;
+            return match run.give_last_words(events, outcome, claim.clone()).await {
+                Some(answer) => Ok(Pending(State::Owner(answer))),
+                None => self.append_to_ended(&stream, claim).await,
             };
         }
         let permit = run.journal.reserve(&stream, bytes_needed(&events)).await?;
         match run.submit(permit, events, claim.clone()) {
-            Ok(ticket) => Ok(Pending(State::Ticket(ticket, Some(run)))),
+            Ok(ticket) => Ok(Pending(State::Ticket(ticket, run))),
             Err(AppendError::RunEnded) => self.append_to_ended(&stream, claim).await,
             Err(refusal) => Err(refusal),
         }
@@ -238,11 +244,9 @@ impl Engine {
         claim: Option<ProducerClaim>,
     ) -> Result<Pending, AppendError> {
         let journal: &dyn Journal = &*self.inner.journal;
-        let epoch = journal.info(stream)?.epoch;
+        journal.info(stream)?;
         let claim = claim.ok_or(AppendError::RunEnded)?;
-        let permit = journal.reserve(stream, 0).await?;
-        let ticket = journal.submit(permit, ask_for_original(stream, epoch, claim));
-        Ok(Pending(State::Ticket(ticket, None)))
+        Ok(Pending(State::Known(original_of_ended(journal, stream, claim).await?)))
     }
 
     /// A sign of life of a push run's producer. Nothing happens to a run that has ended.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use segue_core::{EventRecord, Outcome, RunId, Seq, TenantId};
+use segue_core::{EventRecord, Outcome, RunId, RunStatus, Seq, TenantId};
 use segue_journal::{Journal, Page, ReadError, ReadLimit, Shard, StreamInfo, StreamKey};
 
 use crate::{
@@ -25,6 +25,17 @@ impl Engine {
         let stream = StreamKey::run(tenant, run);
         let info = journal.info(&stream)?;
         Ok(RunStream { journal, stream, run: run.clone(), info })
+    }
+
+    /// A run's status now, from its owner or its terminal; views are not asked. `NotFound` if the
+    /// tenant has no such run.
+    pub fn status(&self, tenant: &TenantId, run: &RunId) -> Result<RunStatus, ReadError> {
+        let stream = self.attach(tenant, run)?;
+        if let Some(outcome) = stream.outcome()? {
+            return Ok(outcome.status());
+        }
+        let alive = self.inner.supervisor.find(&stream.stream);
+        Ok(alive.map_or(RunStatus::Running, |run| run.phase().status()))
     }
 
     /// A new shard of the journal's doorbell, for a thread that drives readers.

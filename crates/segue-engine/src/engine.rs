@@ -7,12 +7,14 @@ use segue_journal::{
     Journal, ReadError,
     views::{ViewError, ViewStore},
 };
+use tokio::sync::OnceCell;
 
 use crate::{
     agents::{AgentView, Agents},
     ids::{Entropy, Ids},
     projection::Projection,
     recovery,
+    shutdown::ShutdownReport,
     spawner::Spawner,
     supervisor::Supervisor,
 };
@@ -33,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) spawner: Spawner,
     pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) projection: Projection,
+    /// What the shutdown left, once it is over.
+    pub(crate) down: OnceCell<ShutdownReport>,
 }
 
 /// What an engine is made of.
@@ -87,8 +91,8 @@ pub enum OpenError {
 }
 
 impl Engine {
-    /// Starts an engine: recovers the runs that a process before left open, brings the views up
-    /// to date, then is ready. Must be called in a tokio runtime, which runs its tasks.
+    /// Starts an engine: recovers the runs that a process before left open, then is ready. The
+    /// views are brought up to date beside; queries wait for them. Must be called in a tokio runtime, which runs its tasks.
     pub async fn open(options: EngineOptions) -> Result<Self, OpenError> {
         let EngineOptions { journal, views, agents, clock, entropy, settings } = options;
         let spawner = Spawner::current();
@@ -102,10 +106,13 @@ impl Engine {
             spawner,
             supervisor: Arc::default(),
             projection,
+            down: OnceCell::new(),
         };
         let engine = Self { inner: Arc::new(inner) };
-        recovery::recover(&engine).await?;
-        engine.inner.projection.caught_up(engine.inner.journal.position()).await?;
+        if let Err(error) = recovery::recover(&engine).await {
+            engine.inner.projection.stop();
+            return Err(error);
+        }
         Ok(engine)
     }
 

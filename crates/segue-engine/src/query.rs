@@ -3,7 +3,7 @@
 //! Rows come from the views, which are waited for until they hold every acknowledged write; what
 //! is alive is laid over them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use segue_core::{
     AgentName, InterruptionCause, MessageId, RunError, RunId, RunStatus, Seq, SessionId,
@@ -139,7 +139,7 @@ impl RunView {
         let facts = run.facts.clone();
         let phase = run.phase();
         let reason = match &phase {
-            Phase::Running => None,
+            Phase::Running | Phase::Failing => None,
             Phase::Stopping(reason) => Some(*reason),
             Phase::Ended(outcome) => outcome.reason(),
         };
@@ -171,7 +171,7 @@ impl RunView {
 impl Engine {
     /// A run. `None` if the tenant has no such run.
     pub async fn run(&self, tenant: &TenantId, run: &RunId) -> Result<Option<RunView>, QueryError> {
-        if let Some(alive) = self.inner.supervisor.find(&StreamKey::run(tenant, run)) {
+        if let Some(alive) = self.find_open(tenant, run) {
             return Ok(Some(RunView::of_alive(&alive, self.last_seq(tenant, run))));
         }
         self.views_caught_up().await?;
@@ -267,6 +267,14 @@ impl Engine {
         }
     }
 
+    /// A run that is alive and whose terminal nobody can have seen yet.
+    fn find_open(&self, tenant: &TenantId, run: &RunId) -> Option<Arc<Run>> {
+        let stream = StreamKey::run(tenant, run);
+        let alive = self.inner.supervisor.find(&stream)?;
+        let is_closed = self.inner.journal.info(&stream).is_ok_and(|info| info.tail.closed);
+        (!is_closed).then_some(alive)
+    }
+
     fn last_seq(&self, tenant: &TenantId, run: &RunId) -> Seq {
         let info = self.inner.journal.info(&StreamKey::run(tenant, run));
         info.map_or(Seq::ZERO, |info| info.tail.next.prev())
@@ -274,7 +282,7 @@ impl Engine {
 
     fn with_life(&self, tenant: &TenantId, stored: RunView) -> RunView {
         let last_seq = self.last_seq(tenant, &stored.id);
-        match self.inner.supervisor.find(&StreamKey::run(tenant, &stored.id)) {
+        match self.find_open(tenant, &stored.id) {
             Some(alive) if !stored.status.is_terminal() => RunView::of_alive(&alive, last_seq),
             Some(_) | None => RunView { last_seq, ..stored },
         }
@@ -282,6 +290,7 @@ impl Engine {
 
     fn with_runs(&self, tenant: &TenantId, mut view: SessionView) -> SessionView {
         let active = self.inner.supervisor.active(&StreamKey::session(tenant, &view.id));
+        let active = active.filter(|run| self.find_open(tenant, run).is_some());
         view.active_runs = active.into_iter().collect();
         view.status = if view.active_runs.is_empty() { "idle" } else { "busy" };
         view

@@ -8,7 +8,7 @@ use segue_core::{
     AgentName, EventKind, EventRecord, InterruptionCause, Limits, MessageId, Outcome, RunId, Seq,
     SessionId, TenantId, Timestamp,
 };
-use segue_journal::{Batch, Journal, ReadError, ReadLimit, StreamKey, Ticket};
+use segue_journal::{AppendError, Batch, Journal, Part, ReadError, ReadLimit, StreamKey, Ticket};
 use serde_json::Value;
 
 use crate::{
@@ -16,28 +16,28 @@ use crate::{
     run::{RunFacts, RunLog, terminal_parts},
 };
 
-/// Room for the ends that recovery writes for one run.
-const TERMINAL_BYTES: usize = 64 << 10;
-
 /// Ends every open run. Batches go out together and are awaited at the end.
 pub(crate) async fn recover(engine: &Engine) -> Result<(), OpenError> {
     let open = engine.inner.journal.open_runs();
     let mut tickets = Vec::with_capacity(open.len());
     for stream in open {
         match recover_run(engine, &stream).await {
-            Ok(ticket) => tickets.push(ticket),
-            // A damaged run cannot be ended with a seq after records that are lost; it stays
-            // open and is named. The others go on.
+            Ok(ticket) => tickets.push((stream, ticket)),
+            // Nobody knows any more whose run it was: it stays open and is named.
             Err(OpenError::Read(error @ (ReadError::Corrupt { .. } | ReadError::NotFound(_)))) => {
-                metrics::counter!("segue_recovery_damaged_runs_total").increment(1);
-                tracing::error!(%stream, %error, "an open run cannot be recovered");
+                not_recovered(&stream, &error);
             }
             Err(error) => return Err(error),
         }
     }
     let recovered = tickets.len();
-    for ticket in tickets {
-        ticket.await?;
+    for (stream, ticket) in tickets {
+        match ticket.await {
+            Ok(_) => {}
+            Err(error @ AppendError::Poisoned(_)) => return Err(error.into()),
+            // The others are served all the same; the next start tries again.
+            Err(error) => not_recovered(&stream, &error),
+        }
     }
     if recovered > 0 {
         metrics::counter!("segue_recovered_runs_total").increment(recovered as u64);
@@ -49,18 +49,21 @@ pub(crate) async fn recover(engine: &Engine) -> Result<(), OpenError> {
 async fn recover_run(engine: &Engine, stream: &StreamKey) -> Result<Ticket, OpenError> {
     let inner = &engine.inner;
     let facts = read_facts(&*inner.journal, stream)?;
-    for resource in resources(&*inner.journal, stream)? {
+    for resource in resources(&*inner.journal, stream) {
         inner.agents.release(&resource).await;
     }
-    let mut log = RunLog::load(&*inner.journal, stream)?;
+    let mut log = RunLog::load_to_end(&*inner.journal, stream)?;
     let outcome = Outcome::Interrupted { cause: InterruptionCause::Restart };
     let parts = terminal_parts(&mut log, &facts, &[], &outcome, None);
-    let permit = inner
-        .journal
-        .reserve(stream, TERMINAL_BYTES)
-        .await
-        .map_err(|error| segue_journal::AppendError::Poisoned(error.to_string()))?;
+    let bytes = parts.iter().map(Part::bytes).sum();
+    let permit = inner.journal.reserve(stream, bytes).await;
+    let permit = permit.map_err(|error| AppendError::Poisoned(error.to_string()))?;
     Ok(inner.journal.submit(permit, Batch { parts }))
+}
+
+fn not_recovered(stream: &StreamKey, error: &(dyn std::error::Error + 'static)) {
+    metrics::counter!("segue_recovery_failures_total").increment(1);
+    tracing::error!(%stream, error, "an open run could not be ended");
 }
 
 /// What the run was started with, from its first event.
@@ -90,20 +93,21 @@ fn facts_of(stream: &StreamKey, fields: &Value, created_at: Timestamp) -> Option
     })
 }
 
-/// What the run held outside of the process.
-fn resources(journal: &dyn Journal, stream: &StreamKey) -> Result<Vec<String>, ReadError> {
+/// What the run held outside of the process, as far as its stream can be read.
+fn resources(journal: &dyn Journal, stream: &StreamKey) -> Vec<String> {
     let (mut found, mut from) = (Vec::new(), Seq::FIRST);
-    loop {
-        let page = journal.read(stream, from, ReadLimit::default())?;
-        let Some(last) = page.records.last() else { return Ok(found) };
+    while let Ok(page) = journal.read(stream, from, ReadLimit::default()) {
+        let Some(last) = page.records.last() else { break };
         from = last.seq.next();
         found.extend(page.records.into_iter().filter_map(|record| resource_of(record.bytes)));
     }
+    found
 }
 
 fn resource_of(bytes: bytes::Bytes) -> Option<String> {
     let event = EventRecord::decode(bytes).ok()?;
-    if event.kind() != EventKind::Metadata {
+    // A producer cannot write this kind, so that it cannot name what is not its own.
+    if event.kind() != EventKind::RunResource {
         return None;
     }
     let fields: Value = serde_json::from_slice(event.json()).ok()?;

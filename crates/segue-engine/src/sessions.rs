@@ -1,8 +1,9 @@
 //! Sessions: made, changed, and written to by runs.
 
+use bytes::Bytes;
 use segue_core::{EventRecord, SessionId, TenantId, lifecycle::Lifecycle};
 use segue_journal::{
-    AppendError as JournalError, Batch, Committed, Epoch, Part, ReadError, StreamKey,
+    AppendError as JournalError, Batch, Committed, Epoch, Part, ReadError, StreamKey, StreamKind,
 };
 use serde_json::{Value, json};
 
@@ -52,6 +53,17 @@ pub enum SessionError {
     Query(#[from] QueryError),
 }
 
+/// What is known of the session that is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// It must not exist and is made.
+    New,
+    /// It must exist.
+    Known,
+    /// It is made if it does not exist.
+    Any,
+}
+
 /// How often a commit is tried again because somebody made the same stream meanwhile.
 const RACES: usize = 8;
 
@@ -66,12 +78,15 @@ impl Engine {
             return Err(SessionError::ShuttingDown);
         }
         let id = request.id.unwrap_or_else(|| self.inner.ids.session());
-        if self.inner.journal.info(&StreamKey::session(tenant, &id)).is_ok() {
-            return Err(SessionError::Exists);
-        }
-        let metadata = request.metadata.unwrap_or_else(|| json!({}));
-        let changed = Lifecycle::SessionChanged { title: request.title, metadata };
-        self.commit_to_session(tenant, &id, &[changed], &[]).await.map_err(AppendError::from)?;
+        let metadata = request.metadata.or_else(|| Some(json!({})));
+        let changed = Lifecycle::SessionChanged { title: Some(request.title), metadata };
+        let stream = StreamKey::session(tenant, &id);
+        match self.commit_to_session(tenant, &id, Target::New, &[changed], &[]).await {
+            Err(AppendError::Retry) if self.inner.journal.info(&stream).is_ok() => {
+                return Err(SessionError::Exists);
+            }
+            other => other?,
+        };
         self.session(tenant, &id).await?.ok_or(SessionError::NotFound)
     }
 
@@ -82,60 +97,67 @@ impl Engine {
         id: &SessionId,
         update: UpdateSession,
     ) -> Result<SessionView, SessionError> {
-        let now = self.session(tenant, id).await?.ok_or(SessionError::NotFound)?;
-        let changed = Lifecycle::SessionChanged {
-            title: update.title.unwrap_or(now.title),
-            metadata: update.metadata.unwrap_or(now.metadata),
+        let UpdateSession { title, metadata } = update;
+        let changed = Lifecycle::SessionChanged { title, metadata };
+        match self.commit_to_session(tenant, id, Target::Known, &[changed], &[]).await {
+            Err(AppendError::NotFound) => return Err(SessionError::NotFound),
+            other => other?,
         };
-        self.commit_to_session(tenant, id, &[changed], &[]).await.map_err(AppendError::from)?;
         self.session(tenant, id).await?.ok_or(SessionError::NotFound)
     }
 
-    /// Commits records to a session's stream, making it if need be, with other parts beside.
+    /// Commits records to a session's stream with other parts beside. `Retry` if a stream that is
+    /// to be made exists.
     pub(crate) async fn commit_to_session(
         &self,
         tenant: &TenantId,
         session: &SessionId,
+        target: Target,
         records: &[Lifecycle],
         beside: &[Part],
-    ) -> Result<Committed, JournalError> {
+    ) -> Result<Committed, AppendError> {
         let journal = &self.inner.journal;
         let stream = StreamKey::session(tenant, session);
-        let mut result = Err(JournalError::NotFound(stream.clone()));
         for _ in 0..RACES {
-            let mut parts = self.session_parts(tenant, session, records);
+            let mut parts = self.session_parts(tenant, session, target, records)?;
             parts.extend_from_slice(beside);
             let bytes = parts.iter().map(Part::bytes).sum();
-            let permit = journal
-                .reserve(&stream, bytes)
-                .await
-                .map_err(|error| JournalError::Poisoned(error.to_string()))?;
-            result = journal.submit(permit, Batch { parts }).await;
-            match &result {
-                Err(JournalError::Exists(key))
-                    if !beside.iter().any(|part| part.stream == *key) => {}
-                Ok(_) | Err(_) => break,
+            let permit = journal.reserve(&stream, bytes).await?;
+            match journal.submit(permit, Batch { parts }).await {
+                // Somebody made the catalogue or the session meanwhile.
+                Err(JournalError::Exists(key)) if is_shared(&key, &stream, target) => {}
+                other => return Ok(other?),
             }
         }
-        result
+        Err(AppendError::Retry)
     }
 
     fn session_parts(
         &self,
         tenant: &TenantId,
         session: &SessionId,
+        target: Target,
         records: &[Lifecycle],
-    ) -> Vec<Part> {
+    ) -> Result<Vec<Part>, AppendError> {
         let encode = |record: &Lifecycle| EventRecord::encode(&record.to_event());
         let mut encoded: Vec<_> = records.iter().map(encode).collect();
+        let max = self.inner.settings.event_bytes;
+        if let Some(bytes) = encoded.iter().map(Bytes::len).find(|bytes| *bytes > max) {
+            return Err(AppendError::EventTooLarge { bytes, max });
+        }
         let stream = StreamKey::session(tenant, session);
         let exists =
             |key: &StreamKey| !matches!(self.inner.journal.info(key), Err(ReadError::NotFound(_)));
-        if exists(&stream) {
-            return vec![Part::append(stream, Epoch(0), encoded)];
+        let appends = match target {
+            Target::Known => true,
+            Target::New => false,
+            Target::Any => exists(&stream),
+        };
+        if appends {
+            return Ok(vec![Part::append(stream, Epoch(0), encoded)]);
         }
-        if !matches!(records.first(), Some(Lifecycle::SessionChanged { .. })) {
-            let plain = Lifecycle::SessionChanged { title: None, metadata: json!({}) };
+        if target == Target::Any {
+            let plain = Lifecycle::SessionChanged { title: Some(None), metadata: Some(json!({})) };
             encoded.insert(0, encode(&plain));
         }
         let catalogue = StreamKey::catalogue(tenant);
@@ -145,6 +167,15 @@ impl Engine {
         } else {
             Part::create(catalogue, Epoch(0), created)
         };
-        vec![entry, Part::create(stream, Epoch(0), encoded)]
+        Ok(vec![entry, Part::create(stream, Epoch(0), encoded)])
+    }
+}
+
+/// Whether a stream that exists already is one that others may make at the same time.
+fn is_shared(key: &StreamKey, session: &StreamKey, target: Target) -> bool {
+    match key.kind() {
+        StreamKind::Catalogue => true,
+        StreamKind::Session => key == session && target == Target::Any,
+        StreamKind::Run | StreamKind::Raw => false,
     }
 }

@@ -18,11 +18,14 @@ pub struct ShutdownReport {
 
 impl Engine {
     /// Refuses new work, stops every run with reason `shutdown`, waits up to `budget` for their
-    /// ends, brings the views up to date and closes the journal. A second call does nothing more.
+    /// ends, brings the views up to date and closes the journal. Whoever calls it again waits for
+    /// the same.
     pub async fn shutdown(&self, budget: Duration) -> ShutdownReport {
-        if !self.inner.supervisor.close() {
-            return ShutdownReport { left_running: 0, views_flushed: true };
-        }
+        *self.inner.down.get_or_init(|| self.shut_down(budget)).await
+    }
+
+    async fn shut_down(&self, budget: Duration) -> ShutdownReport {
+        self.inner.supervisor.close();
         let left_running = self.stop_all(budget).await;
         let flush = self.inner.projection.caught_up(self.inner.journal.position());
         let views_flushed = matches!(tokio::time::timeout(budget, flush).await, Ok(Ok(())));
@@ -41,8 +44,14 @@ impl Engine {
     async fn stop_all(&self, budget: Duration) -> usize {
         let runs = self.inner.supervisor.all();
         let grace = self.inner.settings.grace.min(budget / 2);
-        join_all(runs.iter().map(|run| run.stop_for_shutdown(grace))).await;
-        let emptied = tokio::time::timeout(budget, self.inner.supervisor.emptied()).await;
-        if emptied.is_ok() { 0 } else { self.inner.supervisor.seats() }
+        let stopped = async {
+            join_all(runs.iter().map(|run| run.stop_for_shutdown(grace))).await;
+            self.inner.supervisor.emptied().await;
+        };
+        if tokio::time::timeout(budget, stopped).await.is_ok() {
+            0
+        } else {
+            self.inner.supervisor.seats()
+        }
     }
 }

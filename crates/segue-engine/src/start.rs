@@ -1,13 +1,13 @@
 //! Starting runs.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 use segue_core::{
     AgentName, Event, EventRecord, Ingress, Limits, MessageId, Outcome, RunId, RunInput, RunStatus,
-    SessionId, Source, TenantId, lifecycle::Lifecycle,
+    SessionId, Source, TenantId, Timestamp, lifecycle::Lifecycle,
 };
-use segue_journal::{AppendError as JournalError, Epoch, Part, StreamKey};
+use segue_journal::{Epoch, Part, StreamKey};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,6 +17,7 @@ use crate::{
     engine::Engine,
     query::RunView,
     run::{Command, FIRST_EPOCH, Run, RunFacts, RunLog, owner::own},
+    sessions::Target,
     supervisor::{Seat, SeatError},
 };
 
@@ -72,6 +73,9 @@ pub enum StartError {
     /// The source of the request is not one.
     #[error(transparent)]
     BadSource(#[from] InlineError),
+    /// The source does not take these parameters.
+    #[error("{0}")]
+    BadParams(String),
     /// The session has an active run.
     #[error("the session has an active run, {0}")]
     Busy(RunId),
@@ -117,22 +121,40 @@ impl Engine {
     pub async fn start(&self, tenant: &TenantId, request: StartRun) -> Result<RunView, StartError> {
         let plan = self.plan(tenant, request)?;
         let session = StreamKey::session(tenant, &plan.facts.session);
-        let seat =
-            self.inner.supervisor.take_seat(&session, &plan.facts.run).map_err(
-                |error| match error {
-                    SeatError::Busy(run) => StartError::Busy(run),
-                    SeatError::Closing => StartError::ShuttingDown,
-                },
-            )?;
+        let seat = self.take_seat(&session, &plan.facts.run).await;
+        let seat = seat.map_err(|error| match error {
+            SeatError::Busy(run) => StartError::Busy(run),
+            SeatError::Closing => StartError::ShuttingDown,
+        })?;
         let (answer, started) = oneshot::channel();
         let engine = self.clone();
         self.inner.spawner.spawn(async move { engine.run_to_end(plan, seat, answer).await });
         started.await.unwrap_or(Err(StartError::ShuttingDown))
     }
 
+    /// Takes the session's seat. A run whose terminal is there already, so that the client may
+    /// know it, has ended: its seat is waited for.
+    async fn take_seat(&self, session: &StreamKey, run: &RunId) -> Result<Seat, SeatError> {
+        loop {
+            let freed = self.inner.supervisor.changed();
+            match self.inner.supervisor.take_seat(session, run) {
+                Err(SeatError::Busy(seated)) if self.has_ended(session, &seated) => freed.await,
+                other => return other,
+            }
+        }
+    }
+
+    fn has_ended(&self, session: &StreamKey, run: &RunId) -> bool {
+        let tenant = TenantId::parse(session.tenant()).ok();
+        let stream = tenant.map(|tenant| StreamKey::run(&tenant, run));
+        let info = stream.and_then(|stream| self.inner.journal.info(&stream).ok());
+        info.is_some_and(|info| info.tail.closed)
+    }
+
     fn plan(&self, tenant: &TenantId, request: StartRun) -> Result<Plan, StartError> {
         let StartRun { session, run, agent, source, input, params, limits, metadata } = request;
         let (agent, source) = self.resolve(agent, source)?;
+        source.check(&params).map_err(|error| StartError::BadParams(error.message))?;
         let run = run.unwrap_or_else(|| self.inner.ids.run());
         let facts = RunFacts {
             tenant: tenant.clone(),
@@ -182,7 +204,7 @@ impl Engine {
         metrics::counter!("segue_runs_started_total").increment(1);
         let Begun { run, inbox, source, input } = begun;
         if self.inner.supervisor.is_closing() {
-            run.stop_for_shutdown(Duration::ZERO).await;
+            run.stop_at_once();
         }
         drop(answer.send(Ok(RunView::of_alive(&run, segue_core::Seq::FIRST))));
         let owned = own(run.clone(), source, input, inbox, &self.inner.settings);
@@ -203,7 +225,8 @@ impl Engine {
         if started.json().len() > max {
             return Err(StartError::InputTooLarge { bytes: started.json().len(), max });
         }
-        self.commit_start(&facts, &started, &input).await?;
+        let at = self.commit_start(&facts, &started, &input).await?;
+        let facts = RunFacts { created_at: at, ..facts };
         let input = RunInput {
             run: facts.run.clone(),
             session: facts.session.clone(),
@@ -220,13 +243,13 @@ impl Engine {
     }
 
     /// One batch: the session (and its entry in the catalogue, if it is new), the user's message,
-    /// the run's creation, and the run's stream with its first event.
+    /// the run's creation, and the run's stream with its first event. Gives their time.
     async fn commit_start(
         &self,
         facts: &RunFacts,
         started: &Event,
         input: &Value,
-    ) -> Result<(), StartError> {
+    ) -> Result<Timestamp, StartError> {
         let mut records = Vec::with_capacity(2);
         if !input.is_null() {
             records.push(Lifecycle::MessageCreated {
@@ -244,13 +267,15 @@ impl Engine {
         });
         let stream = StreamKey::run(&facts.tenant, &facts.run);
         let first = vec![EventRecord::encode(started)];
-        let create = Part::create(stream.clone(), Epoch(FIRST_EPOCH), first);
-        let committed =
-            self.commit_to_session(&facts.tenant, &facts.session, &records, &[create]).await;
-        match committed {
-            Ok(_) => Ok(()),
-            Err(JournalError::Exists(key)) if key == stream => Err(StartError::RunExists),
-            Err(error) => Err(StartError::Journal(error.into())),
+        let create = Part::create(stream, Epoch(FIRST_EPOCH), first);
+        let (tenant, session) = (&facts.tenant, &facts.session);
+        match self.commit_to_session(tenant, session, Target::Any, &records, &[create]).await {
+            Ok(committed) => Ok(committed.parts.last().map_or(facts.created_at, |part| part.at)),
+            Err(AppendError::RunExists) => Err(StartError::RunExists),
+            Err(AppendError::EventTooLarge { bytes, max }) => {
+                Err(StartError::InputTooLarge { bytes, max })
+            }
+            Err(error) => Err(StartError::Journal(error)),
         }
     }
 }

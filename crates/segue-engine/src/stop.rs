@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use segue_core::{RunId, RunStatus, SessionId, StopReason, TenantId};
 use segue_journal::{ReadError, StreamKey};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     engine::Engine,
@@ -68,11 +68,13 @@ impl Engine {
         run: &RunId,
         request: StopRequest,
     ) -> Result<Stopped, StopError> {
-        match self.inner.supervisor.find(&StreamKey::run(tenant, run)) {
+        let stream = StreamKey::run(tenant, run);
+        let alive = self.inner.supervisor.find_or_await(&stream);
+        match tokio::time::timeout(self.inner.settings.stop_wait, alive).await.ok().flatten() {
             Some(alive) => Ok(self.stop_alive(&alive, request).await),
             None => {
                 let outcome = self.attach(tenant, run)?.outcome()?;
-                // Open without an owner: its start is being written, and it has nothing to stop.
+                // Open without an owner: damaged, so that recovery could not end it.
                 let status = outcome.map_or(RunStatus::Running, |outcome| outcome.status());
                 Ok(Stopped { stopped: false, status: Some(status) })
             }
@@ -96,19 +98,25 @@ impl Engine {
         self.stop_run(tenant, &active, request).await
     }
 
-    pub(crate) async fn stop_alive(&self, run: &Arc<Run>, request: StopRequest) -> Stopped {
+    /// Asks a run's owner to stop it, and waits as far as the request says. All of it takes at
+    /// most `stop_wait`: an owner that is writing its run's end answers late.
+    async fn stop_alive(&self, run: &Arc<Run>, request: StopRequest) -> Stopped {
+        let deadline = Instant::now() + self.inner.settings.stop_wait;
         let mut phase = run.watch();
         let (accepted, answer) = oneshot::channel();
         let StopRequest { reason, by, wait } = request;
         let stop = StopCommand { by, accepted: Some(accepted), ..StopCommand::new(reason) };
-        let stopped = match run.command(Command::Stop(stop)).await {
-            Ok(()) => answer.await.unwrap_or(false),
-            Err(_) => false,
+        let asked = async {
+            match run.command(Command::Stop(stop)).await {
+                Ok(()) => answer.await.unwrap_or(false),
+                Err(_) => false,
+            }
         };
+        let stopped = tokio::time::timeout_at(deadline, asked).await.unwrap_or(false);
         if let Some(wait) = wait {
             let ended = phase.wait_for(|phase| matches!(phase, Phase::Ended(_)));
-            let wait = wait.min(self.inner.settings.stop_wait);
-            if tokio::time::timeout(wait, ended).await.is_err() {
+            let until = Instant::now().checked_add(wait).map_or(deadline, |at| at.min(deadline));
+            if tokio::time::timeout_at(until, ended).await.is_err() {
                 metrics::counter!("segue_stop_wait_timeouts_total").increment(1);
             }
         }

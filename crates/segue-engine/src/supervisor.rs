@@ -7,7 +7,7 @@ use std::{
 
 use segue_core::RunId;
 use segue_journal::StreamKey;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 use crate::run::Run;
 
@@ -15,8 +15,8 @@ use crate::run::Run;
 #[derive(Default)]
 pub(crate) struct Supervisor {
     table: Mutex<Table>,
-    /// Rung whenever a seat is given back.
-    freed: Notify,
+    /// Rung whenever a run comes to life or a seat is given back.
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -46,7 +46,7 @@ pub(crate) struct Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.supervisor.table().seats.remove(&self.session);
-        self.supervisor.freed.notify_waiters();
+        self.supervisor.changed.notify_waiters();
     }
 }
 
@@ -75,6 +75,7 @@ impl Supervisor {
 
     pub(crate) fn insert(&self, run: Arc<Run>) {
         self.table().runs.insert(run.stream.clone(), run);
+        self.changed.notify_waiters();
     }
 
     /// Forgets a run whose terminal is durable.
@@ -86,6 +87,26 @@ impl Supervisor {
         self.table().runs.get(stream).cloned()
     }
 
+    /// Finds a run that is alive; of one that is being started, waits until it is or is not.
+    pub(crate) async fn find_or_await(&self, stream: &StreamKey) -> Option<Arc<Run>> {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let table = self.table();
+                if let Some(run) = table.runs.get(stream) {
+                    return Some(run.clone());
+                }
+                let is_seated = |(session, run): (&StreamKey, &RunId)| {
+                    session.tenant() == stream.tenant() && run.as_str() == stream.id()
+                };
+                if !table.seats.iter().any(is_seated) {
+                    return None;
+                }
+            }
+            changed.await;
+        }
+    }
+
     /// The active run of a session.
     pub(crate) fn active(&self, session: &StreamKey) -> Option<RunId> {
         self.table().seats.get(session).cloned()
@@ -93,6 +114,11 @@ impl Supervisor {
 
     pub(crate) fn all(&self) -> Vec<Arc<Run>> {
         self.table().runs.values().cloned().collect()
+    }
+
+    /// Completes when, after this call, a run comes to life or a seat is given back.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
     /// How many runs are alive, those that are being started among them.
@@ -103,17 +129,17 @@ impl Supervisor {
     /// Waits until no run is alive.
     pub(crate) async fn emptied(&self) {
         loop {
-            let freed = self.freed.notified();
+            let changed = self.changed.notified();
             if self.seats() == 0 {
                 return;
             }
-            freed.await;
+            changed.await;
         }
     }
 
-    /// Refuses new runs from here on. Whether this was the first call.
-    pub(crate) fn close(&self) -> bool {
-        !std::mem::replace(&mut self.table().closing, true)
+    /// Refuses new runs from here on.
+    pub(crate) fn close(&self) {
+        self.table().closing = true;
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -122,7 +122,8 @@ pub struct ProducerState {
     pub epoch: u64,
     /// The last number accepted in that epoch.
     pub last_seq: u64,
-    /// The stream positions of the part that carried `last_seq`, both inclusive.
+    /// The stream positions of the part that carried `last_seq`, both inclusive. Also the answer to
+    /// a duplicate of older numbers, whose own positions are not kept: they are below these.
     pub range: (Seq, Seq),
 }
 
@@ -135,7 +136,9 @@ pub struct Committed {
     /// Per part, in order. Of a duplicate batch, the parts with a producer carry the original
     /// answer; the others stand for nothing.
     pub parts: Vec<PartResult>,
-    /// A part's producer numbers were already accepted, so nothing was applied now.
+    /// A part's producer numbers were already accepted, so nothing was applied now. The positions are
+    /// those of the part that carried the producer's newest number: the original's, unless later
+    /// numbers were accepted since.
     pub duplicate: bool,
 }
 
@@ -203,9 +206,14 @@ pub enum AppendError {
         /// The most that fits.
         max: usize,
     },
-    /// The disk has no room left but the reserve, which is kept for batches that close a stream.
+    /// The disk has no room left but the reserve, which is kept for batches that close a stream and
+    /// are as small as ends are.
     #[error("the disk is full")]
     DiskFull,
+    /// What is stored of the stream cannot be read, so that the batch cannot be checked. Other
+    /// streams are not concerned.
+    #[error("stream {0} cannot be read")]
+    Unreadable(StreamKey),
     /// The journal failed for good or was closed; nothing more is acknowledged.
     #[error("the journal takes nothing more: {0}")]
     Poisoned(String),

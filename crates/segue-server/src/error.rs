@@ -57,6 +57,7 @@ codes! {
     /// A type or field that only the server writes.
     ForgedEvent = BAD_REQUEST, "forged_event", "The event is not a producer's to send";
     BadSource = BAD_REQUEST, "bad_source", "The source is malformed";
+    BadParams = BAD_REQUEST, "bad_params", "The agent does not take these params";
     UnknownAgent = BAD_REQUEST, "unknown_agent", "There is no such agent";
     /// A feature that this version does not have.
     NotSupported = BAD_REQUEST, "not_supported", "Not supported";
@@ -170,7 +171,10 @@ impl From<EventError> for Problem {
         let code = match error {
             EventError::Json(_) => Code::Malformed,
             EventError::TooLarge { .. } => Code::EventTooLarge,
-            EventError::BadType | EventError::BadField { .. } => Code::BadEvent,
+            EventError::BadType
+            | EventError::BadField { .. }
+            | EventError::BadTerminal
+            | EventError::LongSubject { .. } => Code::BadEvent,
             EventError::Reserved(_) | EventError::Forged(_) => Code::ForgedEvent,
         };
         Self::new(code, error.to_string())
@@ -184,7 +188,8 @@ impl From<AppendError> for Problem {
             AppendError::RunEnded => Code::RunEnded,
             AppendError::NotPush => Code::NotPush,
             AppendError::EventTooLarge { .. } => Code::EventTooLarge,
-            AppendError::AfterTerminal => Code::BadEvent,
+            AppendError::AfterTerminal | AppendError::BadTerminal => Code::BadEvent,
+            AppendError::RunExists => Code::RunExists,
             AppendError::RunLimit => Code::RunLimit,
             AppendError::StaleProducer { .. } => Code::StaleEpoch,
             AppendError::ProducerGap { .. } => Code::ProducerGap,
@@ -211,6 +216,7 @@ impl From<StartError> for Problem {
             StartError::UnknownAgent(_) | StartError::NoAgent => Code::UnknownAgent,
             StartError::AgentAndSource => Code::Malformed,
             StartError::BadSource(_) => Code::BadSource,
+            StartError::BadParams(_) => Code::BadParams,
             StartError::Busy(_) => Code::SessionBusy,
             StartError::RunExists => Code::RunExists,
             StartError::InputTooLarge { .. } => Code::EventTooLarge,

@@ -66,13 +66,20 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     }
 }
 
+/// Serde would also take a list for the fields in their order, which no client means.
 fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<Json<T>, Problem> {
+    if !text.starts_with(b"{") {
+        return Err(Problem::new(Code::Malformed, "the body must be a JSON object"));
+    }
     let read = serde_json::from_slice(text).map(Json);
     read.map_err(|error| Problem::new(Code::Malformed, error.to_string()))
 }
 
 /// The whole body, up to `max` bytes.
 pub(crate) async fn whole(body: Body, max: usize) -> Result<Bytes, Problem> {
+    if http_body::Body::size_hint(&body).lower() > u64::try_from(max).unwrap_or(u64::MAX) {
+        return Err(body_too_large(max));
+    }
     match Limited::new(body, max).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(body_too_large(max)),

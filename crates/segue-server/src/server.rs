@@ -19,7 +19,7 @@ use crate::{
     conn::{Connections, Limits},
     fan_out::FanOut,
     metrics,
-    routes::router,
+    routes::Front,
 };
 
 /// How a server is set up. Of the numbers, zero means none.
@@ -159,9 +159,9 @@ fn connections(options: ServerOptions, engine: Engine, fan_out: Arc<FanOut>) -> 
         drain: options.drain,
     };
     let gate = Gate { hosts: options.allowed_hosts, origins: options.allowed_origins };
-    let gate = Arc::new(gate);
     let app = App::new(engine, fan_out.clone(), numbers, options.admin_token, closing.clone());
-    Connections { router: router(app, gate), fan_out, limits, closing }
+    let front = Arc::new(Front::new(app, gate));
+    Connections { front, fan_out, limits, closing }
 }
 
 fn or_none(limit: usize) -> usize {

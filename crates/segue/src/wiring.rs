@@ -1,8 +1,8 @@
 //! Where the crates are put together: configuration in, a running server out.
 
 use std::{
-    ffi::OsString, fs, future::Future, net::SocketAddr, path::Path, process::ExitCode, sync::Arc,
-    time::Duration,
+    ffi::OsString, fs, future::Future, net::SocketAddr, path::Path, pin::pin, process::ExitCode,
+    sync::Arc, time::Duration,
 };
 
 use anyhow::Context;
@@ -43,7 +43,7 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     segue_server::install_metrics();
-    let (journal, views) = storage(&config)?;
+    let (journal, views, _lock) = storage(&config)?;
     let options = EngineOptions {
         journal,
         views,
@@ -52,7 +52,12 @@ pub(crate) async fn serve(
         entropy: Arc::new(|out| getrandom::fill(out).expect("the system has randomness")),
         settings: Settings::default(),
     };
-    let engine = Engine::open(options).await?;
+    let mut stop = pin!(stop);
+    let engine = tokio::select! {
+        engine = Engine::open(options) => engine?,
+        // Recovery may be long; what it has not done the next start does.
+        () = &mut stop => return Ok(()),
+    };
     let server = Server::bind(server_options(&config, admin_token), engine.clone()).await?;
     ready(server.local_addr())?;
     let shutdown = async {
@@ -64,7 +69,10 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-fn storage(config: &Config) -> anyhow::Result<(Arc<dyn Journal>, Arc<dyn ViewStore>)> {
+/// Where streams and views are kept, and the lock of a folder that the journal does not lock.
+type Storage = (Arc<dyn Journal>, Arc<dyn ViewStore>, Option<fs::File>);
+
+fn storage(config: &Config) -> anyhow::Result<Storage> {
     let clock = Arc::new(SystemClock);
     let durability = match config.durability {
         Durability::Disk => log::Durability::Disk,
@@ -72,10 +80,9 @@ fn storage(config: &Config) -> anyhow::Result<(Arc<dyn Journal>, Arc<dyn ViewSto
         Durability::Memory => {
             let options = MemoryOptions::new(clock);
             let options = MemoryOptions { frame_bytes: config.cache_bytes, ..options };
-            return Ok((
-                Arc::new(MemoryJournal::new(options)),
-                Arc::new(MemoryViews::new(SCHEMA)?),
-            ));
+            let journal = Arc::new(MemoryJournal::new(options));
+            let lock = lock_folder(&config.data)?;
+            return Ok((journal, Arc::new(MemoryViews::new(SCHEMA)?), Some(lock)));
         }
     };
     let journal = Log::open(LogOptions {
@@ -85,7 +92,15 @@ fn storage(config: &Config) -> anyhow::Result<(Arc<dyn Journal>, Arc<dyn ViewSto
         ..log_options(&config.data)
     })?;
     let views = SqliteViews::open(&config.data.join("views.db"), SCHEMA)?;
-    Ok((journal, Arc::new(views)))
+    Ok((journal, Arc::new(views), None))
+}
+
+/// One process a data folder, also when it keeps nothing there but its address and token.
+fn lock_folder(data: &Path) -> anyhow::Result<fs::File> {
+    let lock = fs::File::create(data.join("LOCK"))?;
+    let refused = || format!("the data folder {} is in use by another process", data.display());
+    lock.try_lock().with_context(refused)?;
+    Ok(lock)
 }
 
 fn log_options(data: &Path) -> LogOptions {
@@ -173,6 +188,7 @@ fn process_source(spec: Value) -> anyhow::Result<ProcessSource> {
 /// Verifies the journal of a data folder; with `rebuild`, also rebuilds the views from it. Gives
 /// a line for each thing it found wrong.
 pub(crate) fn check(data: &Path, rebuild: bool) -> anyhow::Result<Vec<String>> {
+    anyhow::ensure!(data.is_dir(), "there is no data folder {}", data.display());
     let report = log::check(data, &RealDisk)?;
     if rebuild && report.faults.is_empty() {
         rebuild_views(data)?;

@@ -6,6 +6,8 @@
 pub enum EventKind {
     /// The run began.
     RunStarted,
+    /// Something outside of the server that the run holds from here on; recovery releases it.
+    RunResource,
     /// A step (one request to a model) began.
     StepStarted,
     /// A step ended.
@@ -68,8 +70,9 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every known kind with its name on the wire.
-    pub const NAMES: [(EventKind, &'static str); 29] = [
+    pub const NAMES: [(EventKind, &'static str); 30] = [
         (Self::RunStarted, "run.started"),
+        (Self::RunResource, "run.resource"),
         (Self::StepStarted, "step.started"),
         (Self::StepFinished, "step.finished"),
         (Self::TextStart, "text.start"),
@@ -122,16 +125,12 @@ impl EventKind {
         )
     }
 
-    /// Whether it is a delta. Everything else is structural.
-    pub fn is_delta(self) -> bool {
-        matches!(self, Self::TextDelta | Self::ReasoningDelta | Self::ToolCallInputDelta)
-    }
-
     /// Whether only the engine may write it.
     pub fn is_reserved(self) -> bool {
         matches!(
             self,
             Self::RunStarted
+                | Self::RunResource
                 | Self::RunStopped
                 | Self::RunInterrupted
                 | Self::ApprovalResolved

@@ -9,5 +9,5 @@ mod record;
 pub mod wire;
 
 pub use kind::EventKind;
-pub use payload::{Event, EventError, MAX_TYPE_BYTES};
+pub use payload::{Event, EventError, MAX_SUBJECT_BYTES, MAX_TYPE_BYTES};
 pub use record::{EventRecord, RecordError};

@@ -3,11 +3,15 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::kind::EventKind;
+use super::{kind::EventKind, record::EventRecord};
 use crate::json::{Fields, JsonError, one_line};
 
 /// The longest event type, in bytes.
 pub const MAX_TYPE_BYTES: usize = 64;
+
+/// The longest `part`, `call_id`, `step` or `approval_id`, in bytes: the server repeats them in
+/// the events that it inserts.
+pub const MAX_SUBJECT_BYTES: usize = 256;
 
 /// Fields of the envelope, which only the engine writes.
 const ENVELOPE: [&str; 3] = ["seq", "at", "run_id"];
@@ -45,6 +49,19 @@ pub enum EventError {
     /// A field of the envelope, which only the engine writes.
     #[error("the field {0:?} is written by the server only")]
     Forged(String),
+    /// A terminal event whose `finish_reason` is not a string, whose `usage` is not an object of
+    /// numbers that 64 bits can hold, or whose `error` is neither a string nor an object.
+    #[error(
+        "a terminal event needs `finish_reason` to be a string, `usage` an object, `error` a \
+         string or an object, and numbers that 64 bits can hold"
+    )]
+    BadTerminal,
+    /// An id that an event is about is longer than [`MAX_SUBJECT_BYTES`].
+    #[error("an id in an event has at most {MAX_SUBJECT_BYTES} bytes, this one has {bytes}")]
+    LongSubject {
+        /// How many bytes there were.
+        bytes: usize,
+    },
     /// A field that the type needs is absent or of another type.
     #[error("{name} needs the field {field:?} to be {needs}")]
     BadField {
@@ -111,6 +128,7 @@ fn needed(kind: EventKind) -> &'static [(&'static str, Needs)] {
         | K::Metadata
         | K::Opaque
         | K::RunStarted
+        | K::RunResource
         | K::RunFinished
         | K::RunStopped
         | K::RunFailed
@@ -139,6 +157,12 @@ impl Event {
             return Err(EventError::Forged(forged.to_owned()));
         }
         let subject = check_fields(kind, &fields)?;
+        if let Some(bytes) = subject.as_ref().map(String::len).filter(|n| *n > MAX_SUBJECT_BYTES) {
+            return Err(EventError::LongSubject { bytes });
+        }
+        if kind.is_terminal() && !is_terminal_readable(&fields) {
+            return Err(EventError::BadTerminal);
+        }
         let preliminary = fields.get::<bool>("preliminary").flatten().unwrap_or(false);
         Ok(Self { kind, name: name.into(), subject, preliminary, json: json.clone() })
     }
@@ -160,6 +184,25 @@ impl Event {
             subject: needed(kind).first().and_then(|(field, _)| subject(field)),
             preliminary: fields.get("preliminary").and_then(Value::as_bool).unwrap_or(false),
             json: fields.to_string().into(),
+        }
+    }
+
+    /// The event that a record holds, to be admitted again.
+    ///
+    /// Reads with the same eyes as [`Event::from_producer`], so that what was admitted once is
+    /// read back alike.
+    pub fn from_record(record: &EventRecord) -> Self {
+        let json = Bytes::copy_from_slice(record.json());
+        let kind = record.kind();
+        let fields = Fields::read(&json).ok();
+        let subject = fields.as_ref().and_then(|fields| check_fields(kind, fields).ok().flatten());
+        let preliminary = fields.as_ref().and_then(|fields| fields.get("preliminary").flatten());
+        Self {
+            kind,
+            name: Bytes::copy_from_slice(record.name().as_bytes()),
+            subject,
+            preliminary: preliminary.unwrap_or(false),
+            json: json.clone(),
         }
     }
 
@@ -187,6 +230,17 @@ impl Event {
     pub fn json(&self) -> &Bytes {
         &self.json
     }
+}
+
+fn is_terminal_readable(fields: &Fields<'_>) -> bool {
+    let value = |key: &str| fields.get::<Value>(key);
+    let is = |key: &str, right: fn(&Value) -> bool| match value(key) {
+        None | Some(Some(Value::Null)) => true,
+        Some(read) => read.is_some_and(|value| right(&value)),
+    };
+    is("finish_reason", Value::is_string)
+        && is("usage", Value::is_object)
+        && is("error", |error| error.is_string() || error.is_object())
 }
 
 fn event_type(fields: &Fields<'_>) -> Result<String, EventError> {
@@ -293,6 +347,30 @@ mod tests {
         ] {
             assert!(matches!(read(text), Err(EventError::BadField { .. })), "{text}");
         }
+    }
+
+    #[test]
+    fn a_terminal_that_could_not_be_read_back_is_refused() {
+        for fields in [r#""usage":{"cost":1e999}"#, r#""usage":[1]"#, r#""finish_reason":1"#] {
+            let text = format!(r#"{{"type":"run.finished",{fields}}}"#);
+            assert_eq!(read(&text), Err(EventError::BadTerminal), "{text}");
+        }
+        assert!(read(r#"{"type":"run.finished","usage":null,"finish_reason":"stop"}"#).is_ok());
+        assert!(read(r#"{"type":"run.failed","error":"x"}"#).is_ok());
+    }
+
+    #[test]
+    fn long_subjects_are_refused() {
+        let text = format!(r#"{{"type":"text.start","part":"{}"}}"#, "p".repeat(257));
+        assert_eq!(read(&text), Err(EventError::LongSubject { bytes: 257 }));
+    }
+
+    #[test]
+    fn a_record_is_read_back_with_the_same_eyes() {
+        let odd = r#"{"type":"text.start","part":"p","x":1e999,"preliminary":true}"#;
+        let event = read(odd).expect("valid");
+        let record = EventRecord::decode(EventRecord::encode(&event)).expect("valid");
+        assert_eq!(Event::from_record(&record), event);
     }
 
     #[test]

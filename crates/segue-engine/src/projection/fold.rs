@@ -42,7 +42,13 @@ impl<'a> Fold<'a> {
         loop {
             let page = match journal.read(stream, next, ReadLimit::default()) {
                 Ok(page) => page,
-                Err(error) => return not_folded(stream, &error),
+                Err(error) => match after_damage(stream, error)? {
+                    Some(readable) => {
+                        next = readable;
+                        continue;
+                    }
+                    None => break,
+                },
             };
             let Some(last) = page.records.last() else { break };
             next = last.seq.next();
@@ -75,6 +81,8 @@ impl<'a> Fold<'a> {
         match record {
             Lifecycle::SessionChanged { title, metadata } => {
                 let session = self.session(place, at)?;
+                let title = title.unwrap_or(session.title);
+                let metadata = metadata.unwrap_or(session.metadata);
                 let view = SessionView { title, metadata, updated_at: at, ..session };
                 self.put_session(place, &view);
             }
@@ -163,14 +171,16 @@ fn place_of(stream: &StreamKey) -> Option<Place> {
     }
 }
 
-/// A stream that is gone or damaged must not keep the others from being folded.
-fn not_folded(stream: &StreamKey, error: &ReadError) -> Result<(), ViewError> {
-    match error {
-        ReadError::NotFound(_) | ReadError::Trimmed { .. } | ReadError::Corrupt { .. } => {
-            metrics::counter!("segue_projection_unreadable_streams_total").increment(1);
-            tracing::error!(%stream, %error, "a stream could not be folded");
-            Ok(())
-        }
-        ReadError::Io(what) => Err(ViewError::Store(what.clone())),
-    }
+/// Where the fold goes on after what cannot be read: a damaged record must not keep those after it
+/// from being folded. `None` if the stream is gone.
+fn after_damage(stream: &StreamKey, error: ReadError) -> Result<Option<Seq>, ViewError> {
+    let next = match error {
+        ReadError::NotFound(_) => None,
+        ReadError::Trimmed { available_from } => Some(available_from),
+        ReadError::Corrupt { seq, .. } => Some(seq.next()),
+        ReadError::Io(what) => return Err(ViewError::Store(what)),
+    };
+    metrics::counter!("segue_projection_damaged_records_total").increment(1);
+    tracing::error!(%stream, "a record cannot be folded");
+    Ok(next)
 }

@@ -22,6 +22,8 @@ pub use rows::SCHEMA;
 pub(crate) use rows::{RUNS, SESSIONS};
 
 const FOLLOWED: [StreamKind; 2] = [StreamKind::Session, StreamKind::Catalogue];
+/// How many streams one transaction folds.
+const GROUP: usize = 256;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
@@ -44,6 +46,8 @@ struct Task {
     done: watch::Sender<Position>,
     /// Streams that changed and are not folded yet.
     dirty: BTreeSet<StreamKey>,
+    /// The views are to be emptied first.
+    is_ahead: bool,
 }
 
 impl Projection {
@@ -55,10 +59,15 @@ impl Projection {
     ) -> Result<Self, crate::engine::OpenError> {
         // Followed before it is asked what changed, so that nothing falls between.
         let follower = journal.doorbell().follow(&FOLLOWED);
-        let dirty = changed_since(&*journal, views.position()?)?;
+        let since = views.position()?;
+        // Views that know more than the journal are of another one, or of one that lost its end.
+        let is_ahead = since > journal.position();
+        let since = if is_ahead { Position::default() } else { since };
+        let dirty = changed_since(&*journal, since)?;
         let shared = Arc::new(Shared { poke: Notify::new(), stop: Notify::new() });
         let (done, receiver) = watch::channel(Position::default());
-        let task = Task { journal, views, follower, shared: shared.clone(), done, dirty };
+        let shared_too = shared.clone();
+        let task = Task { journal, views, follower, shared: shared_too, done, dirty, is_ahead };
         shared.poke.notify_one();
         spawner.spawn(task.run());
         Ok(Self { shared, done: receiver })
@@ -106,18 +115,45 @@ impl Task {
         // Read before the changed streams are taken: what is rung later is folded later.
         let position = self.follower.heard(self.journal.position()).await;
         self.dirty.extend(self.follower.take());
+        if self.is_ahead {
+            metrics::counter!("segue_views_ahead_total").increment(1);
+            tracing::error!("the views are ahead of the journal, they are built again");
+            self.views.clear().await?;
+            self.is_ahead = false;
+        }
         if !self.dirty.is_empty() {
-            let mut fold = Fold::new(&*self.views);
-            for stream in &self.dirty {
-                fold.stream(&*self.journal, stream)?;
-            }
-            let (changes, checkpoints) = fold.finish();
-            self.views.apply(changes, checkpoints, position).await?;
+            fold_all(&*self.journal, &*self.views, &self.dirty, position).await?;
             self.dirty.clear();
         }
         self.done.send_replace(position);
         Ok(())
     }
+}
+
+/// Folds streams in groups of a bounded size. Only when all are folded does the store know that
+/// everything up to `position` is.
+async fn fold_all(
+    journal: &dyn Journal,
+    views: &dyn ViewStore,
+    streams: &BTreeSet<StreamKey>,
+    position: Position,
+) -> Result<(), ViewError> {
+    let before = views.position()?;
+    let streams: Vec<&StreamKey> = streams.iter().collect();
+    let groups = streams.chunks(GROUP).count();
+    for (index, group) in streams.chunks(GROUP).enumerate() {
+        let (changes, checkpoints) = {
+            let mut fold = Fold::new(views);
+            for stream in group {
+                fold.stream(journal, stream)?;
+            }
+            fold.finish()
+        };
+        let position = if index + 1 == groups { position } else { before };
+        views.apply(changes, checkpoints, position).await?;
+        tokio::task::yield_now().await;
+    }
+    Ok(())
 }
 
 fn changed_since(journal: &dyn Journal, since: Position) -> Result<BTreeSet<StreamKey>, ReadError> {
@@ -134,11 +170,6 @@ pub async fn rebuild(journal: &dyn Journal, views: &dyn ViewStore) -> Result<usi
     let position = journal.position();
     let streams = changed_since(journal, Position::default())
         .map_err(|error| ViewError::Store(error.to_string()))?;
-    for stream in &streams {
-        let mut fold = Fold::new(views);
-        fold.stream(journal, stream)?;
-        let (changes, checkpoints) = fold.finish();
-        views.apply(changes, checkpoints, position).await?;
-    }
+    fold_all(journal, views, &streams, position).await?;
     Ok(streams.len())
 }

@@ -75,7 +75,7 @@ pub(crate) fn time(at: Timestamp) -> Cell {
     Cell::Int(i64::try_from(at.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The place after `row` in a list, as clients carry it: `<created_at>.<id>`.
+/// The place after `row` in a list, as clients carry it: `<created_at>:<key>`.
 pub(crate) fn page_after(table: &str, row: &Row) -> Option<String> {
     let created_at = if table == RUNS { 12 } else { 5 };
     match (row.get(created_at)?, row.first()?) {

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use segue_core::{Event, EventRecord, Outcome, lifecycle::Lifecycle};
-use segue_journal::{
-    AppendError as JournalError, Committed, Epoch, Op, Part, ProducerClaim, StreamKey,
+use segue_core::{
+    Event, EventRecord, Outcome,
+    lifecycle::{Ending, Lifecycle},
 };
+use segue_journal::{Committed, Epoch, Op, Part, ProducerClaim, StreamKey};
 
 use super::{FIRST_EPOCH, Phase, Run, RunFacts, RunLog, log::bytes_needed};
 use crate::append::AppendError;
 
-/// Room for the ends that a terminal inserts, beyond what is known when it is reserved.
-const TERMINAL_BYTES: usize = 64 << 10;
+/// The bytes of a terminal and of a session's record, beside outcome and usage: ids and names.
+const END_BYTES: usize = 2048;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
@@ -35,7 +36,10 @@ pub(crate) fn terminal_parts(
     let op =
         Op::Append { records, create: false, close: true, expect: Some(expect), producer: claim };
     let stream = StreamKey::run(&facts.tenant, &facts.run);
-    let ended = Lifecycle::RunEnded { run_id: facts.run.clone(), ending: (&outcome).into() };
+    let ending = Ending::from(&outcome);
+    // Whatever the end, the run shows what it cost.
+    let ending = Ending { usage: ending.usage.or_else(|| log.usage()), ..ending };
+    let ended = Lifecycle::RunEnded { run_id: facts.run.clone(), ending };
     let session = StreamKey::session(&facts.tenant, &facts.session);
     vec![
         Part { stream, op, epoch: Epoch(FIRST_EPOCH + 1) },
@@ -53,43 +57,72 @@ fn with_usage(outcome: &Outcome, log: &RunLog) -> Outcome {
     }
 }
 
+/// A bound on the bytes of what [`terminal_parts`] makes of this log, beside the last events.
+pub(crate) fn end_bytes(log: &RunLog, facts: &RunFacts, outcome: &Outcome) -> usize {
+    let outcome = outcome.to_json(&facts.message).to_string().len();
+    let usage = log.usage().map_or(0, |usage| usage.to_string().len());
+    // The outcome and the usage stand in the terminal and in the session's record.
+    log.admission().end_bytes() + 2 * (outcome + usage) + END_BYTES
+}
+
 impl Run {
     /// Ends the run durably. Tries until the journal takes it: a run without a terminal would be
-    /// in limbo. An error means that the producer's last words were refused, or that the journal
-    /// is gone for good, and recovery will end the run.
-    pub(super) async fn end(
-        &self,
-        last: &[Event],
-        outcome: &Outcome,
-        claim: Option<&ProducerClaim>,
-    ) -> Result<Committed, AppendError> {
+    /// in limbo. An error means that the journal is gone for good, and recovery will end the run.
+    pub(super) async fn end(&self, outcome: &Outcome) -> Result<Committed, AppendError> {
         let mut retry = FIRST_RETRY;
         loop {
-            let bytes = bytes_needed(last) + TERMINAL_BYTES;
-            let permit = self.journal.reserve(&self.stream, bytes).await?;
-            let refusal = match self.submit_end(permit, last, outcome, claim) {
-                Ok(ticket) => match ticket.await {
-                    Ok(committed) => return Ok(committed),
-                    Err(refusal) => refusal,
-                },
-                Err(error) => return Err(error),
+            let error = match self.try_end(&[], outcome, None).await {
+                Err(error @ (AppendError::Unavailable | AppendError::RunEnded)) => {
+                    return Err(error);
+                }
+                Err(error) => error,
+                Ok(committed) => return Ok(committed),
             };
-            self.log().mark_stale();
-            if matches!(refusal, JournalError::Poisoned(_)) {
-                return Err(refusal.into());
-            }
             metrics::counter!("segue_run_end_retries_total").increment(1);
-            tracing::warn!(run = %self.facts.run, error = %refusal, "the run's end was refused, trying again");
+            tracing::warn!(run = %self.facts.run, %error, "the run's end was refused, trying again");
             tokio::time::sleep(retry).await;
             retry = (retry * 2).min(LAST_RETRY);
         }
     }
 
+    /// Ends the run with a producer's last words. A refusal leaves the run as it is.
+    pub(super) async fn end_with(
+        &self,
+        last: &[Event],
+        outcome: &Outcome,
+        claim: Option<&ProducerClaim>,
+    ) -> Result<Committed, AppendError> {
+        match self.try_end(last, outcome, claim).await {
+            // The copy was stale, and is read again now.
+            Err(AppendError::Retry) => self.try_end(last, outcome, claim).await,
+            other => other,
+        }
+    }
+
+    async fn try_end(
+        &self,
+        last: &[Event],
+        outcome: &Outcome,
+        claim: Option<&ProducerClaim>,
+    ) -> Result<Committed, AppendError> {
+        // Appends may come in between: then the permit is too small, and the next try has it right.
+        let bytes = bytes_needed(last) + end_bytes(&self.log(), &self.facts, outcome);
+        let permit = self.journal.reserve(&self.stream, bytes).await?;
+        let ticket = self.submit_end(permit, last, outcome, claim)?;
+        ticket.await.map_err(|refusal| {
+            self.log().mark_stale();
+            refusal.into()
+        })
+    }
+
     /// Ends the run and tells everybody who watches it.
     pub(crate) async fn end_as_is(&self, outcome: Outcome) {
-        if let Err(error) = self.end(&[], &outcome, None).await {
-            tracing::error!(run = %self.facts.run, %error, "the run's end could not be written");
+        match self.end(&outcome).await {
+            Ok(_) => self.enter(Phase::Ended(outcome)),
+            Err(AppendError::RunEnded) => {}
+            Err(error) => {
+                tracing::error!(run = %self.facts.run, %error, "the run's end could not be written");
+            }
         }
-        self.enter(Phase::Ended(outcome));
     }
 }

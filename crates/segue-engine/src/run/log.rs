@@ -5,17 +5,17 @@
 //! next one's expectation does not hold, the journal refuses it, and the copy is read again. So a
 //! lost answer can never leave the copy wrong unnoticed.
 
-use std::collections::HashMap;
+use std::{cmp::Ordering, collections::HashMap};
 
 use bytes::Bytes;
-use segue_core::{Admission, Event, EventKind, EventRecord, Outcome, ProducerId, Seq};
+use segue_core::{Admission, Event, EventKind, EventRecord, Limits, Outcome, ProducerId, Seq};
 use segue_journal::{
     Batch, Epoch, Journal, Op, Part, Permit, ProducerClaim, ReadError, ReadLimit, StreamKey, Ticket,
 };
 use serde_json::Value;
 
-use super::{FIRST_EPOCH, Run, terminal_parts};
-use crate::append::AppendError;
+use super::{Command, FIRST_EPOCH, Run, terminal_parts};
+use crate::append::{AppendError, Appended};
 
 /// The engine's copy of a run's write state.
 pub(crate) struct RunLog {
@@ -26,8 +26,8 @@ pub(crate) struct RunLog {
     events: u64,
     usage: Option<Value>,
     stale: bool,
-    /// A producer's last words are on their way to the owner: nothing may be stored before them.
-    ending: bool,
+    /// Last words that are on their way to the owner: nothing may be stored before them.
+    ending: usize,
     ended: bool,
 }
 
@@ -43,16 +43,19 @@ enum Claim {
     Duplicate,
 }
 
-/// Room for what admission may insert beside an event: up to two starts that name its subject,
-/// and the record's head.
-const INSERTED_BYTES: usize = 256;
-
-/// A bound on the bytes that these events may take in the journal.
+/// A bound on the bytes that these events may take in the journal, with what admission inserts
+/// before them. A character of a subject takes at most six bytes when it is escaped.
 pub(crate) fn bytes_needed(events: &[Event]) -> usize {
-    let of_event = |event: &Event| {
-        let subject = event.subject().map_or(0, str::len);
-        event.json().len() + event.name().len() + INSERTED_BYTES + 12 * subject
+    use EventKind as K;
+    let inserted = |event: &Event| {
+        let subject = 6 * event.subject().map_or(0, str::len);
+        match event.kind() {
+            K::TextDelta | K::ReasoningDelta | K::StepFinished => 96 + subject,
+            K::ToolCallInputDelta | K::ToolCallInputEnd | K::ToolResult => 2 * (192 + subject),
+            _ => 0,
+        }
     };
+    let of_event = |event: &Event| 2 + event.name().len() + event.json().len() + inserted(event);
     events.iter().map(of_event).sum()
 }
 
@@ -77,8 +80,25 @@ impl RunLog {
             events: 0,
             usage: None,
             stale: false,
-            ending: false,
+            ending: 0,
             ended: false,
+        }
+    }
+
+    /// Reads the state of a run from its stream to end it. Of a damaged one only the tail is
+    /// known, so that its open parts stay open, but it ends.
+    pub(crate) fn load_to_end(
+        journal: &dyn Journal,
+        stream: &StreamKey,
+    ) -> Result<Self, ReadError> {
+        match Self::load(journal, stream) {
+            Err(error @ (ReadError::Corrupt { .. } | ReadError::Trimmed { .. })) => {
+                metrics::counter!("segue_damaged_runs_ended_total").increment(1);
+                tracing::error!(%stream, %error, "a damaged run is ended at its tail");
+                let tail = journal.info(stream)?.tail;
+                Ok(Self { next: tail.next, ended: tail.closed, ..Self::empty() })
+            }
+            other => other,
         }
     }
 
@@ -104,12 +124,10 @@ impl RunLog {
 
     fn replay(&mut self, bytes: Bytes) {
         self.events += 1;
-        self.bytes += bytes.len() as u64;
         if let Ok(record) = EventRecord::decode(bytes) {
+            self.bytes += record.json().len() as u64;
             self.admission.replay(&record);
-            if record.kind() == EventKind::Usage {
-                self.usage = serde_json::from_slice(record.json()).ok();
-            }
+            self.note_usage(record.kind(), record.json());
         }
     }
 
@@ -118,9 +136,25 @@ impl RunLog {
         self.stale = true;
     }
 
-    /// Last words are on their way to the owner, or were refused.
-    pub(crate) fn set_ending(&mut self, ending: bool) {
-        self.ending = ending;
+    /// Last words are on their way to the owner.
+    pub(crate) fn ending_begins(&mut self) {
+        self.ending += 1;
+    }
+
+    /// Last words were taken or refused, or never came to the owner.
+    pub(crate) fn ending_is_over(&mut self) {
+        self.ending -= 1;
+    }
+
+    /// How many of these events, from the first on, stay below the run's limits.
+    fn fitting(&self, limits: &Limits, events: &[Event]) -> usize {
+        let (mut bytes, mut count) = (self.bytes, self.events);
+        let fits = |event: &&Event| {
+            bytes += event.json().len() as u64;
+            count += 1;
+            !limits.exceeded(bytes, count)
+        };
+        events.iter().take_while(fits).count()
     }
 
     /// The newest usage event's fields, without its type.
@@ -128,6 +162,10 @@ impl RunLog {
         let mut usage = self.usage.clone()?;
         usage.as_object_mut()?.remove("type");
         Some(usage)
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     pub(crate) fn admission_mut(&mut self) -> &mut Admission {
@@ -141,9 +179,23 @@ impl RunLog {
     fn count(&mut self, event: &Event) {
         self.events += 1;
         self.bytes += event.json().len() as u64;
-        if event.kind() == EventKind::Usage {
-            self.usage = serde_json::from_slice(event.json()).ok();
+        self.note_usage(event.kind(), event.json());
+    }
+
+    fn note_usage(&mut self, kind: EventKind, json: &[u8]) {
+        if kind == EventKind::Usage
+            && let Ok(usage) = serde_json::from_slice(json)
+        {
+            self.usage = Some(usage);
         }
+    }
+
+    fn refresh_to_end(&mut self, run: &Run) -> Result<(), AppendError> {
+        if self.stale {
+            let ending = self.ending;
+            *self = Self { ending, ..Self::load_to_end(&*run.journal, &run.stream)? };
+        }
+        Ok(())
     }
 
     fn refresh(&mut self, run: &Run) -> Result<(), AppendError> {
@@ -156,27 +208,11 @@ impl RunLog {
     }
 
     fn check_claim(&self, claim: &ProducerClaim) -> Result<Claim, AppendError> {
-        let gap = |expected| AppendError::ProducerGap { expected, received: claim.first_seq };
-        let Some(known) = self.producers.get(&claim.id) else {
-            return if claim.first_seq == 0 { Ok(Claim::New) } else { Err(gap(0)) };
-        };
-        if claim.epoch < known.epoch {
-            return Err(AppendError::StaleProducer { current: known.epoch });
-        }
-        if claim.epoch > known.epoch {
-            return if claim.first_seq == 0 { Ok(Claim::New) } else { Err(gap(0)) };
-        }
-        if claim.last_seq <= known.last_seq {
-            return Ok(Claim::Duplicate);
-        }
-        let follows = claim.first_seq == known.last_seq + 1;
-        if follows { Ok(Claim::New) } else { Err(gap(known.last_seq + 1)) }
+        check_claim(self.producers.get(&claim.id), claim)
     }
 
     fn check_limits(&self, run: &Run, events: &[Event]) -> Result<(), AppendError> {
-        let bytes: u64 = events.iter().map(|event| event.json().len() as u64).sum();
-        let total = (self.bytes + bytes, self.events + events.len() as u64);
-        if !run.facts.limits.exceeded(total.0, total.1) {
+        if self.fitting(&run.facts.limits, events) == events.len() {
             return Ok(());
         }
         run.stop_for_limit();
@@ -198,7 +234,45 @@ impl RunLog {
     }
 }
 
+fn check_claim(known: Option<&Accepted>, claim: &ProducerClaim) -> Result<Claim, AppendError> {
+    let gap = |expected| AppendError::ProducerGap { expected, received: claim.first_seq };
+    let first = || if claim.first_seq == 0 { Ok(Claim::New) } else { Err(gap(0)) };
+    let Some(known) = known else { return first() };
+    match claim.epoch.cmp(&known.epoch) {
+        Ordering::Less => Err(AppendError::StaleProducer { current: known.epoch }),
+        Ordering::Greater => first(),
+        Ordering::Equal if claim.last_seq <= known.last_seq => Ok(Claim::Duplicate),
+        Ordering::Equal if claim.first_seq == known.last_seq + 1 => Ok(Claim::New),
+        Ordering::Equal => Err(gap(known.last_seq + 1)),
+    }
+}
+
+/// What becomes of a claim on a run that has ended: an original may be asked for if all of its
+/// numbers are known; if only the first ones are, the gap says which.
+fn check_claim_of_ended(
+    journal: &dyn Journal,
+    stream: &StreamKey,
+    claim: &ProducerClaim,
+) -> Result<(), AppendError> {
+    let producers = journal.producers(stream)?;
+    let known = producers.into_iter().find(|(id, _)| *id == claim.id);
+    let known = known.map(|(_, s)| Accepted { epoch: s.epoch, last_seq: s.last_seq });
+    match check_claim(known.as_ref(), claim) {
+        Ok(Claim::Duplicate) => Ok(()),
+        Err(gap @ AppendError::ProducerGap { expected, .. }) if claim.first_seq < expected => {
+            Err(gap)
+        }
+        Err(stale @ AppendError::StaleProducer { .. }) => Err(stale),
+        Ok(Claim::New) | Err(_) => Err(AppendError::RunEnded),
+    }
+}
+
 impl Run {
+    /// How many of these events, from the first on, stay below the run's limits.
+    pub(crate) fn fitting(&self, events: &[Event]) -> usize {
+        self.log().fitting(&self.facts.limits, events)
+    }
+
     /// Submits events, whole or not at all. The order of calls is the order of seqs.
     pub(crate) fn submit(
         &self,
@@ -216,7 +290,7 @@ impl Run {
         if log.ended {
             return Err(AppendError::RunEnded);
         }
-        if log.ending && self.takes_appends {
+        if log.ending > 0 {
             return Err(AppendError::Retry);
         }
         log.check_limits(self, &events)?;
@@ -265,7 +339,7 @@ impl Run {
         claim: Option<&ProducerClaim>,
     ) -> Result<Ticket, AppendError> {
         let mut log = self.log();
-        log.refresh(self)?;
+        log.refresh_to_end(self)?;
         if let Some(claim) = claim
             && matches!(log.check_claim(claim)?, Claim::Duplicate)
         {
@@ -281,8 +355,41 @@ impl Run {
     }
 }
 
+impl Run {
+    /// Answers a command that came after the run's end.
+    pub(super) async fn answer_late(&self, command: Command) {
+        match command {
+            Command::Stop(stop) => {
+                if let Some(accepted) = stop.accepted {
+                    accepted.send(false).unwrap_or_default();
+                }
+            }
+            Command::End(words) => {
+                let answer = match words.claim {
+                    Some(claim) => original_of_ended(&*self.journal, &self.stream, claim).await,
+                    None => Err(AppendError::RunEnded),
+                };
+                drop(words.answer.send(answer));
+            }
+        }
+    }
+}
+
+/// The original answer to a producer whose run has ended since.
+pub(crate) async fn original_of_ended(
+    journal: &dyn Journal,
+    stream: &StreamKey,
+    claim: ProducerClaim,
+) -> Result<Appended, AppendError> {
+    check_claim_of_ended(journal, stream, &claim)?;
+    let epoch = journal.info(stream)?.epoch;
+    let permit = journal.reserve(stream, 0).await?;
+    let committed = journal.submit(permit, ask_for_original(stream, epoch, claim)).await?;
+    Ok(Appended::from(&committed))
+}
+
 /// A batch that asks what became of a producer's numbers, and is refused if nothing did.
-pub(crate) fn ask_for_original(stream: &StreamKey, epoch: Epoch, claim: ProducerClaim) -> Batch {
+fn ask_for_original(stream: &StreamKey, epoch: Epoch, claim: ProducerClaim) -> Batch {
     let op = Op::Append {
         records: Vec::new(),
         create: false,

@@ -68,6 +68,8 @@ pub(crate) enum Phase {
     Running,
     /// A stop was accepted.
     Stopping(StopReason),
+    /// The run ends because it cannot be stored.
+    Failing,
     /// Its terminal event is durable.
     Ended(Outcome),
 }
@@ -76,7 +78,7 @@ impl Phase {
     pub(crate) fn status(&self) -> RunStatus {
         match self {
             Self::Running => RunStatus::Running,
-            Self::Stopping(_) => RunStatus::Stopping,
+            Self::Stopping(_) | Self::Failing => RunStatus::Stopping,
             Self::Ended(outcome) => outcome.status(),
         }
     }
@@ -112,6 +114,17 @@ pub(crate) struct LastWords {
     pub(crate) outcome: Outcome,
     pub(crate) claim: Option<ProducerClaim>,
     pub(crate) answer: oneshot::Sender<Result<Appended, AppendError>>,
+    /// Keeps other appends from being stored before them.
+    pub(crate) _ahead: Ahead,
+}
+
+/// While it is held, appends from outside wait for last words. Given back on every path.
+pub(crate) struct Ahead(Arc<Run>);
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.0.log().ending_is_over();
+    }
 }
 
 /// How many commands wait for an owner. Senders wait beyond that.
@@ -166,6 +179,8 @@ impl Run {
             match left_running.as_deref() {
                 Ok(Phase::Stopping(reason)) => *reason,
                 Ok(Phase::Ended(outcome)) => outcome.reason().unwrap_or(StopReason::User),
+                // Nothing more of it can be kept.
+                Ok(Phase::Failing) => StopReason::Limit,
                 Ok(Phase::Running) | Err(_) => StopReason::Shutdown,
             }
         })
@@ -184,6 +199,30 @@ impl Run {
                 self.over_limit.store(false, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Gives the owner a producer's last words. From the call on nothing is stored before them.
+    /// `None`: the run has no owner any more.
+    pub(crate) async fn give_last_words(
+        self: &Arc<Self>,
+        events: Vec<Event>,
+        outcome: Outcome,
+        claim: Option<ProducerClaim>,
+    ) -> Option<oneshot::Receiver<Result<Appended, AppendError>>> {
+        let place = self.commands.reserve().await.ok()?;
+        self.log().ending_begins();
+        let ahead = Ahead(self.clone());
+        let (answer, answered) = oneshot::channel();
+        place.send(Command::End(LastWords { events, outcome, claim, answer, _ahead: ahead }));
+        Some(answered)
+    }
+
+    /// Asks a run that is not owned yet to stop as soon as it is.
+    pub(crate) fn stop_at_once(&self) {
+        let stop =
+            StopCommand { grace: Some(Duration::ZERO), ..StopCommand::new(StopReason::Shutdown) };
+        // A full inbox has a stop already: nothing else comes before the owner does.
+        drop(self.commands.try_send(Command::Stop(stop)));
     }
 
     /// Asks the owner to end the run because the engine goes down.

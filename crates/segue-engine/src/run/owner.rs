@@ -17,8 +17,9 @@ use crate::{
     engine::Settings,
 };
 
-/// How many events that are ready together become one batch.
+/// How many events that are ready together become one batch, and about how many bytes of them.
 const CHUNK: usize = 256;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Drives a run to its end. When it returns, the terminal is durable or the journal is gone.
 pub(crate) async fn own(
@@ -111,16 +112,16 @@ impl Owner<'_> {
                 metrics::counter!("segue_clean_up_timeouts_total").increment(1);
                 self.closing.take().map(|closing| Ending::Decided(closing.outcome))
             }
-            Some(expired) => self.run_out(expired),
+            Some(_) => {
+                // A sign of life may have come after the timer was set.
+                let limits = &self.run.facts.limits;
+                let (at, expired) = self.run.activity.next(limits, self.run.takes_appends)?;
+                if at > Instant::now() { None } else { self.run_out(expired) }
+            }
         }
     }
 
     fn run_out(&mut self, expired: Expired) -> Option<Ending> {
-        // A sign of life may have come after the timer was set.
-        let still = self.run.activity.next(&self.run.facts.limits, self.run.takes_appends);
-        if still.is_none_or(|(at, _)| at > Instant::now()) {
-            return None;
-        }
         match expired {
             Expired::WallClock => self.stop(StopReason::WallClock, None, None),
             Expired::Idle => self.stop(StopReason::Idle, None, None),
@@ -149,15 +150,13 @@ impl Owner<'_> {
 
     /// Writes a producer's last words with the terminal. Refused words leave the run as it is.
     async fn end_with(&mut self, words: LastWords) -> Option<Ending> {
-        let LastWords { events, outcome, claim, answer } = words;
-        let outcome = self.outcome_after(outcome);
-        let result = self.run.end(&events, &outcome, claim.as_ref()).await;
+        let outcome = self.outcome_after(words.outcome);
+        let result = self.run.end_with(&words.events, &outcome, words.claim.as_ref()).await;
         let is_written = result.is_ok();
-        if !is_written {
-            self.run.log().set_ending(false);
-        }
         // The producer may have gone; what was written stands.
-        drop(answer.send(result.map(|committed| Appended::from(&committed))));
+        let stop_requested = self.closing.is_some();
+        let appended = |committed| Appended { stop_requested, ..Appended::from(&committed) };
+        drop(words.answer.send(result.map(appended)));
         is_written.then_some(Ending::Written(outcome))
     }
 
@@ -236,7 +235,15 @@ impl Owner<'_> {
         let mut events = Vec::with_capacity(items.len());
         for item in items {
             let end = match item {
-                Inbound::Event(event) if event.kind().is_terminal() => outcome_of(&event),
+                Inbound::Event(event) if event.kind().is_terminal() => {
+                    let unread = || Outcome::failed("bad_terminal", "the end cannot be read");
+                    Some(outcome_of(&event).unwrap_or_else(unread))
+                }
+                Inbound::Event(event) if event.json().len() > self.run.event_bytes => {
+                    let max = self.run.event_bytes;
+                    let message = format!("an event has more than {max} bytes");
+                    Some(Outcome::failed("event_too_large", message))
+                }
                 Inbound::Event(event) => {
                     events.push(event);
                     None
@@ -246,7 +253,7 @@ impl Owner<'_> {
                     None
                 }
                 Inbound::Resource(name) => {
-                    events.push(Event::build(&json!({"type": "metadata", "resource": name})));
+                    events.push(Event::build(&json!({"type": "run.resource", "resource": name})));
                     None
                 }
                 Inbound::Finished { finish_reason, usage } => {
@@ -264,21 +271,34 @@ impl Owner<'_> {
 
     /// Journals what the source gave. When the journal refuses, the run is ended: its source is
     /// told to stop, and what it did is not done again.
-    async fn append(&mut self, events: Vec<Event>) {
+    ///
+    /// Of events over the run's limit those before it are kept, and the run is stopped.
+    async fn append(&mut self, mut events: Vec<Event>) {
         let wanted = self.closing.as_ref().is_none_or(|closing| closing.keeps_events);
         if events.is_empty() || !wanted {
             return;
         }
-        match journal(self.run, events).await {
-            // The limit's stop is on its way to this owner.
-            Ok(()) | Err(AppendError::RunLimit) => {}
-            Err(error) => {
-                tracing::error!(run = %self.run.facts.run, %error, "the run's events were refused");
-                let outcome = Outcome::failed("journal", "the server could not store the run");
-                self.close(outcome, self.settings.grace, false);
-                self.run.enter(Phase::Stopping(StopReason::Limit));
-            }
+        let fitting = self.run.fitting(&events);
+        let over_limit = fitting < events.len();
+        events.truncate(fitting);
+        if let Err(error) = journal(self.run, events).await {
+            tracing::error!(run = %self.run.facts.run, %error, "the run's events were refused");
+            return self.cannot_store();
         }
+        if over_limit {
+            self.stop(StopReason::Limit, None, None);
+        }
+    }
+
+    /// The run ends, as it was decided before, or else as failed. Nothing more of it is kept.
+    fn cannot_store(&mut self) {
+        if let Some(closing) = &mut self.closing {
+            closing.keeps_events = false;
+            return;
+        }
+        let outcome = Outcome::failed("journal", "the server could not store the run");
+        self.close(outcome, self.settings.grace, false);
+        self.run.enter(Phase::Failing);
     }
 
     /// Releases the source, writes the terminal, then tells.
@@ -288,13 +308,16 @@ impl Owner<'_> {
             Ending::Written(outcome) => self.run.enter(Phase::Ended(outcome)),
             Ending::Decided(outcome) => self.run.end_as_is(outcome).await,
         }
+        self.inbox.close();
+        while let Ok(command) = self.inbox.try_recv() {
+            self.run.answer_late(command).await;
+        }
     }
 }
 
 async fn journal(run: &Run, events: Vec<Event>) -> Result<(), AppendError> {
-    let max = run.event_bytes;
-    if let Some(large) = events.iter().map(|event| event.json().len()).find(|bytes| *bytes > max) {
-        return Err(AppendError::EventTooLarge { bytes: large, max });
+    if events.is_empty() {
+        return Ok(());
     }
     let permit = run.journal.reserve(&run.stream, bytes_needed(&events)).await?;
     let ticket = run.submit(permit, events, None)?;
@@ -315,10 +338,14 @@ enum More {
 /// gave before a panic is kept.
 async fn ready(source: Option<&mut InboundStream>, ready: &mut Vec<Inbound>) -> More {
     let Some(source) = source else { return More::Never };
+    let mut bytes = 0;
     poll_fn(|cx| {
-        while ready.len() < CHUNK {
+        while ready.len() < CHUNK && bytes < CHUNK_BYTES {
             match std::panic::catch_unwind(AssertUnwindSafe(|| source.poll_next_unpin(cx))) {
-                Ok(Poll::Ready(Some(inbound))) => ready.push(inbound),
+                Ok(Poll::Ready(Some(inbound))) => {
+                    bytes += inbound.bytes();
+                    ready.push(inbound);
+                }
                 Ok(Poll::Ready(None)) => return Poll::Ready(More::Never),
                 Ok(Poll::Pending) if ready.is_empty() => return Poll::Pending,
                 Ok(Poll::Pending) => break,

@@ -64,16 +64,21 @@ impl Activity {
 
     /// The clock that runs out first, and when.
     pub(crate) fn next(&self, limits: &Limits, leased: bool) -> Option<(Instant, Expired)> {
+        // A limit beyond what a clock can hold is none.
         let after = |mark: &AtomicU64, limit: Duration| {
-            self.started + Duration::from_millis(mark.load(Ordering::Relaxed)) + limit
+            let since = Duration::from_millis(mark.load(Ordering::Relaxed));
+            self.started.checked_add(since)?.checked_add(limit)
         };
+        let named = |expired| move |at| (at, expired);
         if self.controls.load(Ordering::Relaxed) > 0 {
             self.renew_lease();
         }
-        let wall = limits.wall_clock().map(|limit| (self.started + limit, Expired::WallClock));
-        let idle = limits.idle().map(|limit| (after(&self.event, limit), Expired::Idle));
-        let lease = limits.lease().filter(|_| leased);
-        let lease = lease.map(|limit| (after(&self.sign, limit), Expired::Lease));
+        let wall = limits.wall_clock().and_then(|limit| self.started.checked_add(limit));
+        let wall = wall.map(named(Expired::WallClock));
+        let idle = limits.idle().and_then(|limit| after(&self.event, limit));
+        let idle = idle.map(named(Expired::Idle));
+        let lease = limits.lease().filter(|_| leased).and_then(|limit| after(&self.sign, limit));
+        let lease = lease.map(named(Expired::Lease));
         [wall, idle, lease].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 }
@@ -109,6 +114,13 @@ mod tests {
         activity.control_closed();
         activity.event();
         assert_eq!(next(&activity, true), (12, Expired::Lease));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_beyond_all_clocks_is_none() {
+        let most = u64::MAX;
+        let limits = Limits { wall_clock_s: most, idle_s: most, lease_s: most, ..LIMITS };
+        assert_eq!(Activity::start().next(&limits, true), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -114,8 +114,8 @@ async fn a_silent_producer_is_stopped_after_its_grace_and_then_refused() {
     let run = stage.push("s").await;
     stage.engine.stop_run(tenant(), &run.id, by_user_and_wait()).await.unwrap();
     check_whole(&stage.follow(&run.id).await);
-    let late = stage.engine.append(tenant(), &run.id, vec![text("late")], claim(0)).await.unwrap();
-    assert_eq!(late.await, Err(AppendError::RunEnded));
+    let late = stage.engine.append(tenant(), &run.id, vec![text("late")], claim(0)).await;
+    assert_eq!(late.err(), Some(AppendError::RunEnded));
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,6 +167,58 @@ async fn a_retry_of_what_failed_unseen_is_not_taken_for_done() {
     assert_eq!(append().await.unwrap().await, Err(AppendError::Retry));
     let stored = append().await.unwrap().await.unwrap();
     assert_eq!((stored.duplicate, stored.first_seq), (false, Seq(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retried_terminal_gets_its_original_answer_at_any_time() {
+    let stage = Stage::new().await;
+    let run = stage.push("s").await;
+    let end = || stage.engine.append(tenant(), &run.id, vec![finished()], claim(0));
+    // The retry is on its way to the owner while the first is being written.
+    let (first, retry) = tokio::join!(end(), end());
+    let (first, retry) = (first.unwrap().await, retry.unwrap().await);
+    let (first, retry) = (first.unwrap(), retry.unwrap());
+    assert_eq!((first.duplicate, retry.duplicate), (false, true));
+    assert_eq!((first.first_seq, first.last_seq), (retry.first_seq, retry.last_seq));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_goes_beyond_what_an_ended_run_has_names_the_gap() {
+    let stage = Stage::new().await;
+    let run = stage.push("s").await;
+    let append =
+        async |events, claim| stage.engine.append(tenant(), &run.id, events, claim).await?.await;
+    append(vec![text("a"), text("b")], claims(0, 1)).await.unwrap();
+    append(vec![finished()], None).await.unwrap();
+    let beyond = append(vec![text("b"), text("c")], claims(1, 2)).await;
+    assert_eq!(beyond, Err(AppendError::ProducerGap { expected: 2, received: 1 }));
+    assert_eq!(append(vec![text("c")], claim(2)).await, Err(AppendError::RunEnded));
+    assert!(append(vec![text("b")], claim(1)).await.unwrap().duplicate);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_are_signs_of_life() {
+    let stage = Stage::new().await;
+    let limits = Limits { lease_s: 10, ..Limits::default() };
+    let request = StartRun { limits, ..StartRun::of(agent("push")) };
+    let run = stage.engine.start(tenant(), request).await.unwrap();
+    for _ in 0..5 {
+        let known = stage.engine.append(tenant(), &run.id, vec![text("a")], claim(0)).await;
+        known.unwrap().await.unwrap();
+        tokio::time::advance(std::time::Duration::from_secs(6)).await;
+    }
+    assert_eq!(stage.status(&run.id).await, "running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_leaves_at_the_owners_door_holds_up_nobody() {
+    let stage = Stage::new().await;
+    let run = stage.push("s").await;
+    for _ in 0..40 {
+        let end = stage.engine.append(tenant(), &run.id, vec![finished(), finished()], None);
+        assert_eq!(end.await.err(), Some(AppendError::AfterTerminal));
+    }
+    assert_eq!(stage.append(&run.id, "still open").await.first_seq, Seq(2));
 }
 
 #[tokio::test(start_paused = true)]

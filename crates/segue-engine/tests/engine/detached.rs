@@ -103,6 +103,23 @@ async fn e11_the_terminal_is_stored_before_the_status_shows_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn e11_no_status_shows_an_end_that_cannot_be_stored() {
+    let stage = Stage::over(small_journal(), Puppet::new(true)).await;
+    let (run, strings) = stage.play("s").await;
+    // Nothing fits through the door, so the source's end stays unwritten.
+    let full = stage.journal.reserve(&Stage::stream(&run_id("other")), SMALL).await.unwrap();
+    strings.finish().await;
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stage.status(&run.id).await, "running");
+    assert!(!stage.engine.status(tenant(), &run.id).unwrap().is_terminal());
+    drop(full);
+    check_whole(&stage.follow(&run.id).await);
+    assert_eq!(stage.status(&run.id).await, "finished");
+}
+
+#[tokio::test(start_paused = true)]
 async fn e12_the_end_comes_after_the_sources_clean_up() {
     let stage = Stage::over(memory_journal(), Puppet::new(false)).await;
     let (run, mut strings) = stage.play("s").await;
@@ -199,4 +216,76 @@ async fn a_run_over_its_event_limit_is_stopped_before_a_partial_record() {
     let events = stage.follow(&run.id).await;
     check_whole(&events);
     assert_eq!(events.last().unwrap()["reason"], "limit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_ends_over_its_limit_is_told_of_as_stopped() {
+    let stage = Stage::new().await;
+    let limits = Limits { events: 4, ..Limits::default() };
+    let request = StartRun { limits, ..StartRun::of(agent("puppet")) };
+    let run = stage.engine.start(tenant(), request).await.unwrap();
+    let strings = stage.puppet.strings(&run.id).await;
+    for _ in 0..6 {
+        strings.try_pull(Pull::Give(Inbound::Event(text("x"))));
+    }
+    strings.finish().await;
+    let events = stage.follow(&run.id).await;
+    check_whole(&events);
+    let terminal = events.last().unwrap();
+    assert_eq!((&terminal["type"], &terminal["reason"]), (&json!("run.stopped"), &json!("limit")));
+    assert!(types(&events).contains(&"text.delta"), "what fits is kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_beyond_all_clocks_are_none() {
+    let stage = Stage::new().await;
+    let most = u64::MAX;
+    let limits = Limits { wall_clock_s: most, idle_s: most, lease_s: most, ..Limits::default() };
+    let request = StartRun { limits, ..StartRun::of(agent("puppet")) };
+    let run = stage.engine.start(tenant(), request).await.unwrap();
+    stage.puppet.strings(&run.id).await.finish().await;
+    assert_eq!(types(&stage.follow(&run.id).await), ["run.started", "run.finished"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_number_of_open_calls_is_closed_by_the_end() {
+    let stage = Stage::new().await;
+    let (run, strings) = stage.play("s").await;
+    for call in 0..600 {
+        let call = json!({"type": "tool_call.started", "call_id": format!("c{call}"), "name": "n"});
+        strings.give(segue_core::Event::build(&call)).await;
+    }
+    strings.pull(Pull::Give(Inbound::Failed(RunError::new("e", "m".repeat(200_000))))).await;
+    let events = stage.follow(&run.id).await;
+    check_whole(&events);
+    assert_eq!(types(&events).iter().filter(|name| **name == "tool_result").count(), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_over_the_cap_ends_the_run_and_keeps_those_before_it() {
+    let stage = Stage::new().await;
+    let (run, strings) = stage.play("s").await;
+    strings.give(text("fine")).await;
+    strings.give(text(&"x".repeat(5000))).await;
+    let events = stage.follow(&run.id).await;
+    check_whole(&events);
+    assert_eq!(events.last().unwrap()["error"]["code"], "event_too_large");
+    assert!(types(&events).contains(&"text.delta"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_run_shows_does_not_change_with_its_end() {
+    let stage = Stage::new().await;
+    let (run, strings) = stage.play("s").await;
+    let usage = json!({"type": "usage", "input": 3, "output": 4});
+    strings.give(segue_core::Event::build(&usage)).await;
+    stage.sees(&run.id, "usage").await;
+    let alive = stage.engine.run(tenant(), &run.id).await.unwrap().unwrap();
+    stage.engine.stop_run(tenant(), &run.id, by_user_and_wait()).await.unwrap();
+    let ended = stage.engine.run(tenant(), &run.id).await.unwrap().unwrap();
+    assert_eq!(ended.created_at, alive.created_at);
+    assert_eq!(
+        (ended.usage.clone(), ended.usage),
+        (alive.usage, Some(json!({"input": 3, "output": 4})))
+    );
 }

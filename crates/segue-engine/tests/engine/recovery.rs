@@ -59,10 +59,55 @@ async fn what_a_run_held_outside_is_released() {
     let stage = Stage::new().await;
     let (run, strings) = stage.play("s").await;
     strings.pull(Pull::Give(Inbound::Resource("thing:7".into()))).await;
-    stage.sees(&run.id, "metadata").await;
+    stage.sees(&run.id, "run.resource").await;
     let after = restart(&stage).await;
     assert_eq!(*after.puppet.releases.lock().unwrap(), ["thing:7"]);
     check_whole(&after.follow(&run.id).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_cannot_name_a_resource() {
+    let stage = Stage::new().await;
+    let run = stage.push("s").await;
+    let forged = json!({"type": "metadata", "resource": "process:1:1:1:1"});
+    let forged = Event::build(&forged);
+    stage.engine.append(tenant(), &run.id, vec![forged], None).await.unwrap().await.unwrap();
+    let own = br#"{"type":"run.resource","resource":"process:1:1:1:1"}"#;
+    assert!(Event::from_producer(&own[..].into(), 1000).is_err());
+    let after = restart(&stage).await;
+    assert!(after.puppet.releases.lock().unwrap().is_empty());
+    check_whole(&after.follow(&run.id).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_open_calls_do_not_keep_the_engine_from_starting() {
+    let stage = Stage::new().await;
+    let (run, strings) = stage.play("s").await;
+    for call in 0..600 {
+        let call = json!({"type": "tool_call.started", "call_id": format!("c{call}"), "name": "n"});
+        strings.give(Event::build(&call)).await;
+    }
+    strings.give(Event::build(&json!({"type": "last"}))).await;
+    stage.sees(&run.id, "last").await;
+    let after = restart(&stage).await;
+    check_whole(&after.follow(&run.id).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i18_a_source_does_not_start_before_its_run_is_durable() {
+    let stage = Stage::over(small_journal(), Puppet::new(true)).await;
+    let full = stage.journal.reserve(&Stage::stream(&run_id("other")), SMALL).await.unwrap();
+    let start = stage.engine.start(tenant(), StartRun::of(agent("puppet")));
+    let looking = async {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*stage.puppet.starts.borrow(), 0);
+        drop(full);
+    };
+    let (run, ()) = tokio::join!(start, looking);
+    stage.puppet.strings(&run.unwrap().id).await.finish().await;
+    assert_eq!(*stage.puppet.starts.borrow(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -110,13 +110,29 @@ async fn k16_a_busy_session_refuses_a_second_run() {
     assert_eq!(refused, StartError::Busy(run.id.clone()));
     strings.finish().await;
     check_whole(&stage.follow(&run.id).await);
-    // The seat is given back when the owner's task is over, a little after the terminal.
-    let mut seated = stage.engine.start(tenant(), request()).await;
-    while matches!(seated, Err(StartError::Busy(_))) {
-        tokio::task::yield_now().await;
-        seated = stage.engine.start(tenant(), request()).await;
-    }
+    let seated = stage.engine.start(tenant(), request()).await;
     assert_ne!(seated.unwrap().id, run.id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_of_a_run_that_is_being_started_stops_it() {
+    let stage = Stage::over(small_journal(), Puppet::new(true)).await;
+    let full = stage.journal.reserve(&Stage::stream(&run_id("other")), SMALL).await.unwrap();
+    let start = async {
+        let request = StartRun { run: Some(run_id("mine")), ..StartRun::of(agent("puppet")) };
+        stage.engine.start(tenant(), request).await.unwrap()
+    };
+    let mine = run_id("mine");
+    let stop = stage.engine.stop_run(tenant(), &mine, by_user_and_wait());
+    let open = async {
+        // The start and the stop are both under way by now.
+        tokio::task::yield_now().await;
+        drop(full);
+    };
+    let (_, stopped, ()) = tokio::join!(start, stop, open);
+    let stopped = stopped.unwrap();
+    assert_eq!((stopped.stopped, stopped.status), (true, Some(RunStatus::Stopped)));
+    check_whole(&stage.follow(&mine).await);
 }
 
 #[tokio::test(start_paused = true)]

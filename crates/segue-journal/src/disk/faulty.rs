@@ -1,5 +1,6 @@
 //! A disk in memory that breaks at a chosen step and keeps live and durable bytes apart.
 
+mod file;
 #[cfg(test)]
 mod tests;
 
@@ -10,7 +11,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Disk, DiskFile, DiskLock};
+use super::{Disk, DiskFile, DiskLock, parent};
+use file::FaultyFile;
 
 /// What a disk tears at: a sector is written whole or not at all.
 const SECTOR: usize = 512;
@@ -65,7 +67,8 @@ enum Change {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Failure {
-    Sync,
+    /// After so many others.
+    Sync(usize, io::ErrorKind),
     Write(io::ErrorKind),
 }
 
@@ -98,7 +101,12 @@ impl FaultyDisk {
 
     /// The next sync of a file fails, once.
     pub fn fail_sync(&self) {
-        self.state().failing.push(Failure::Sync);
+        self.fail_nth_sync(0, io::ErrorKind::Other);
+    }
+
+    /// After as many as `before`, a sync of a file fails, once, with an error of this kind.
+    pub fn fail_nth_sync(&self, before: usize, kind: io::ErrorKind) {
+        self.state().failing.push(Failure::Sync(before, kind));
     }
 
     /// The next write writes half and fails, once.
@@ -215,6 +223,15 @@ impl State {
         }
     }
 
+    fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
+        self.step()?;
+        let Self { names, durable_names, .. } = self;
+        durable_names.retain(|path, _| path.parent() != Some(dir) || names.contains_key(path));
+        let inside = names.iter().filter(|(path, _)| path.parent() == Some(dir));
+        durable_names.extend(inside.map(|(path, node)| (path.clone(), *node)));
+        Ok(())
+    }
+
     fn surviving_names(&mut self, survival: Survival) -> BTreeMap<PathBuf, Node> {
         let mut names = self.durable_names.clone();
         if survival == Survival::Torn {
@@ -225,8 +242,8 @@ impl State {
                 }
             }
         }
-        let parents: HashSet<PathBuf> = names.keys().cloned().collect();
-        names.retain(|path, _| path.parent().is_none_or(|parent| parents.contains(parent)));
+        let all: HashSet<PathBuf> = names.keys().cloned().collect();
+        names.retain(|path, _| path.ancestors().all(|folder| all.contains(folder)));
         names
     }
 
@@ -284,10 +301,12 @@ impl Drop for HeldLock {
 impl Disk for FaultyDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
-        for dir in dir.ancestors() {
+        let mut levels: Vec<&Path> = dir.ancestors().collect();
+        while let Some(dir) = levels.pop() {
             if !state.names.contains_key(dir) {
                 state.step()?;
                 state.names.insert(dir.to_owned(), Node::Dir);
+                state.sync_dir(parent(dir).unwrap_or(dir))?;
             }
         }
         Ok(())
@@ -342,113 +361,10 @@ impl Disk for FaultyDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        state.step()?;
-        let State { names, durable_names, .. } = &mut *state;
-        durable_names.retain(|path, _| path.parent() != Some(dir) || names.contains_key(path));
-        let inside = names.iter().filter(|(path, _)| path.parent() == Some(dir));
-        durable_names.extend(inside.map(|(path, node)| (path.clone(), *node)));
-        Ok(())
+        self.state().sync_dir(dir)
     }
 
     fn free(&self, _dir: &Path) -> io::Result<u64> {
         Ok(self.state().free.unwrap_or(u64::MAX))
-    }
-}
-
-struct FaultyFile {
-    disk: FaultyDisk,
-    id: usize,
-}
-
-impl fmt::Debug for FaultyFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FaultyFile({})", self.id)
-    }
-}
-
-fn to_usize(n: u64) -> usize {
-    usize::try_from(n).expect("a file in memory has a length that fits")
-}
-
-impl FaultyFile {
-    fn resize(&self, state: &mut State, len: usize) -> io::Result<()> {
-        state.step()?;
-        let old = state.files[self.id].live.len();
-        let fits = state.grow(self.id, len);
-        if fits < len {
-            state.give_back(fits.saturating_sub(old));
-            return Err(full());
-        }
-        state.give_back(old.saturating_sub(len));
-        let inode = &mut state.files[self.id];
-        inode.live.resize(len, 0);
-        inode.pending.push(Change::Len(len));
-        Ok(())
-    }
-}
-
-impl DiskFile for FaultyFile {
-    fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
-        let state = self.disk.state();
-        let live = &state.files[self.id].live;
-        let at = to_usize(at).min(live.len());
-        let n = into.len().min(live.len() - at);
-        into[..n].copy_from_slice(&live[at..at + n]);
-        Ok(n)
-    }
-
-    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        let mut state = self.disk.state();
-        let at = to_usize(at);
-        let crashed = state.step().err();
-        let failed = state.take_failure(|failure| matches!(failure, Failure::Write(_)));
-        let fits = state.grow(self.id, at + bytes.len()).saturating_sub(at).min(bytes.len());
-        let n = if crashed.is_some() || failed.is_some() { fits / 2 } else { fits };
-        let inode = &mut state.files[self.id];
-        put(&mut inode.live, at, &bytes[..n]);
-        inode.pending.push(Change::Write(at, bytes[..n].to_vec()));
-        match (crashed, failed) {
-            (Some(crashed), _) => Err(crashed),
-            (None, Some(Failure::Write(kind))) => Err(kind.into()),
-            _ if n < bytes.len() => Err(full()),
-            _ => Ok(()),
-        }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.state();
-        state.step()?;
-        let failed = state.take_failure(|failure| *failure == Failure::Sync).is_some();
-        let inode = &mut state.files[self.id];
-        let pending = std::mem::take(&mut inode.pending);
-        if failed {
-            return Err(io::Error::other("the sync failed"));
-        }
-        for change in pending {
-            match change {
-                Change::Write(at, bytes) => put(&mut inode.durable, at, &bytes),
-                Change::Len(len) => inode.durable.resize(len, 0),
-            }
-        }
-        Ok(())
-    }
-
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        let mut state = self.disk.state();
-        let len = to_usize(len);
-        if state.files[self.id].live.len() >= len {
-            return Ok(());
-        }
-        self.resize(&mut state, len)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.disk.state();
-        self.resize(&mut state, to_usize(len))
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.disk.state().files[self.id].live.len() as u64)
     }
 }

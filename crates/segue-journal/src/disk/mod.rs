@@ -21,10 +21,10 @@ pub use faulty::{FaultyDisk, Survival};
 
 /// Files and folders. Every call blocks the thread that makes it.
 ///
-/// Out of space is always the kind [`io::ErrorKind::StorageFull`] (see [`is_full`]); every other
-/// error of a write or sync means that the disk can no longer be trusted.
+/// A write or an allocation that finds no room says so by its kind (see [`is_full`]); every other
+/// error of a write, and every error of a sync, means that the disk can no longer be trusted.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
-    /// Makes a folder (0700) and those above it; an existing one is narrowed to 0700.
+    /// Makes a folder (0700) and those above it, each durably; an existing one is narrowed to 0700.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// Makes the file if it is absent and takes its exclusive lock, held until the answer is
@@ -78,7 +78,20 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     fn size(&self) -> io::Result<u64>;
 }
 
-/// The disk or the quota is full, and nothing else is wrong.
+/// A failed sync, told such that it is never [`is_full`]: whatever the disk gives as the reason,
+/// what was to become durable cannot be trusted any more.
+pub(crate) fn untrusted(error: io::Error) -> io::Error {
+    io::Error::other(error)
+}
+
+/// The folder that holds a file or folder: `.` for a bare name, `None` for a root.
+pub(crate) fn parent(path: &Path) -> Option<&Path> {
+    let parent = path.parent()?;
+    Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
+
+/// The disk or the quota is full, and nothing else is wrong. Said of writes and allocations; a
+/// sync that fails is never that harmless.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -11,10 +11,10 @@ use std::{
 
 use rustix::{
     fs::{FallocateFlags, fallocate, fstatvfs},
-    io::Errno,
+    io::{Errno, retry_on_intr},
 };
 
-use super::{Disk, DiskFile, DiskLock};
+use super::{Disk, DiskFile, DiskLock, parent};
 
 /// How much is written at once where `fallocate` is not supported.
 const ZEROS: usize = 1 << 20;
@@ -28,7 +28,13 @@ struct RealFile(File);
 
 impl Disk for RealDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let mut levels: Vec<&Path> = dir.ancestors().filter(|level| !is_empty(level)).collect();
+        while let Some(level) = levels.pop() {
+            if !level.is_dir() {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(level)?;
+                self.sync_dir(parent(level).unwrap_or(level))?;
+            }
+        }
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
     }
 
@@ -77,6 +83,10 @@ impl Disk for RealDisk {
     }
 }
 
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
@@ -110,7 +120,7 @@ impl DiskFile for RealFile {
         if from >= len {
             return Ok(());
         }
-        match fallocate(&self.0, FallocateFlags::empty(), 0, len) {
+        match retry_on_intr(|| fallocate(&self.0, FallocateFlags::empty(), 0, len)) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_zeros(&self.0, from, len),
             done => Ok(done?),
         }
@@ -148,6 +158,13 @@ mod tests {
         let file = RealDisk.create(&dir.path().join("b")).expect("create");
         file.allocate(3 * ZEROS as u64 / 2).expect("allocate");
         assert_eq!(by_zeros, fs::read(dir.path().join("b")).expect("read"));
+    }
+
+    #[test]
+    fn a_bare_name_is_in_the_folder_that_is_worked_in() {
+        assert_eq!(parent(Path::new("data")), Some(Path::new(".")));
+        assert_eq!(parent(Path::new("a/data")), Some(Path::new("a")));
+        assert_eq!(parent(Path::new("/")), None);
     }
 
     #[test]

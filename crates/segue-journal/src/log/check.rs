@@ -4,7 +4,6 @@ use std::{
     collections::{HashMap, hash_map::Entry as Slot},
     io,
     path::Path,
-    sync::Arc,
 };
 
 use segue_core::Seq;
@@ -55,10 +54,10 @@ pub fn check(dir: &Path, disk: &dyn Disk) -> Result<Report, OpenError> {
     let dir = dir.join("journal");
     let id = read_format(disk, &dir)?;
     let opened = open_segments(disk, &dir, id)?;
-    let mut checker = Checker::default();
+    let mut checker = Checker { next: 1, ..Checker::default() };
     for (n, segment) in opened.iter().enumerate() {
-        let is_last = n + 1 == opened.len();
-        checker.segment(segment, is_last).map_err(|error| OpenError::io(&dir, error))?;
+        let later = opened[n + 1..].iter().find_map(Opened::first);
+        checker.segment(segment, later).map_err(|error| OpenError::io(&dir, error))?;
     }
     Ok(checker.report)
 }
@@ -66,8 +65,8 @@ pub fn check(dir: &Path, disk: &dyn Disk) -> Result<Report, OpenError> {
 #[derive(Default)]
 struct Checker {
     report: Report,
-    /// The number of the next commit, once one was seen.
-    next: Option<u64>,
+    /// The number of the next commit.
+    next: u64,
     /// Where each stream goes on.
     streams: HashMap<StreamKey, (Incarnation, Seq)>,
     /// The extents that this segment's index has to have.
@@ -75,21 +74,27 @@ struct Checker {
 }
 
 impl Checker {
-    fn segment(&mut self, opened: &Opened, is_last: bool) -> io::Result<()> {
+    /// `later` is the first whole commit of the segments behind it.
+    fn segment(&mut self, opened: &Opened, later: Option<u64>) -> io::Result<()> {
         self.report.segments += 1;
         self.extents.clear();
-        let end = opened.trailer.map_or(opened.len, |trailer| u64::from(trailer.entries_at));
-        let found = opened.segment.scan(end)?.found;
-        let last_whole = found.iter().rposition(|found| found.whole);
-        // Behind the last whole commit of all there can only be a torn tail.
-        let n = if is_last { last_whole.map_or(0, |last| last + 1) } else { found.len() };
+        let end = match &opened.sealed {
+            Some(sealed) => u64::from(sealed.trailer.entries_at),
+            None => opened.len,
+        };
+        let scan = opened.segment.scan(end)?;
         let mut window = Window::new(&*opened.segment.file, end);
-        for found in &found[..n] {
-            self.commit(&opened.segment, found, &mut window)?;
+        for (n, found) in scan.found.iter().enumerate() {
+            if scan.stands(n, self.next, later) {
+                self.commit(&opened.segment, found, &mut window)?;
+            }
         }
-        if let Some(trailer) = opened.trailer {
-            let segment = Arc::clone(&opened.segment);
-            self.index(&Sealed { segment, trailer });
+        if let Some(sealed) = &opened.sealed {
+            self.commit_number(sealed.segment.number, sealed.trailer.last_commit + 1);
+            self.index(sealed);
+        }
+        if let Some(damaged) = &opened.damaged {
+            self.fault(opened.segment.number, damaged.to_string());
         }
         Ok(())
     }
@@ -102,6 +107,7 @@ impl Checker {
     ) -> io::Result<()> {
         let head = &found.head;
         self.commit_number(segment.number, head.number);
+        self.next = head.number + 1;
         if found.whole {
             self.report.commits += 1;
         } else {
@@ -119,11 +125,12 @@ impl Checker {
         self.report.faults.push(Fault { segment, what });
     }
 
+    /// Names the commits that should be before `number` and are not.
     fn commit_number(&mut self, segment: u64, number: u64) {
-        if let Some(next) = self.next.replace(number + 1)
-            && next != number
-        {
-            self.fault(segment, format!("commit {number} follows {}", next - 1));
+        if number > self.next {
+            let (first, last) = (self.next, number - 1);
+            self.fault(segment, format!("commits {first} to {last} are absent"));
+            self.next = number;
         }
     }
 
@@ -166,6 +173,10 @@ impl Checker {
             Err(error) => return self.fault(number, error.to_string()),
         };
         for entry in entries {
+            let Some(entry) = entry else {
+                self.fault(number, format!("the index of segment {number} is damaged"));
+                continue;
+            };
             let expected = self.extents.remove(&entry.stream).map_or_else(Vec::new, |kept| kept.1);
             match sealed.all_extents(&entry) {
                 Ok(extents) if extents == expected => {}

@@ -3,22 +3,19 @@
 
 use std::{io, sync::Arc};
 
-use super::{
-    Step,
-    index::{self, Sealed},
-    store::Store,
-    table::CHUNK,
-};
+use super::{Step, index, store::Store, table::CHUNK};
 use crate::disk::is_full;
 
-/// Runs on the keeper's thread until it is stopped.
+/// Runs on the keeper's thread until it is stopped. A panic fails the log.
 pub(crate) fn run(store: &Store) {
-    loop {
-        while step(store) == Step::Worked {}
-        if !store.wait_for_chores() {
-            return;
+    store.guard("the keeper panicked", || {
+        loop {
+            while step(store) == Step::Worked {}
+            if !store.wait_for_chores() {
+                return;
+            }
         }
-    }
+    });
 }
 
 /// Does one chore, if there is one.
@@ -64,9 +61,9 @@ fn seal_oldest(store: &Store) -> io::Result<bool> {
         let table = store.table();
         leaves.extend(keys.iter().filter_map(|key| table.leaf(key, (segment.number, commits.0))));
     }
-    let trailer = index::write(&segment, leaves, commits, end)?;
     let number = segment.number;
-    let touched = store.table_mut().seal(Arc::new(Sealed { segment, trailer }));
+    let sealed = index::write(segment, leaves, commits, end)?;
+    let touched = store.table_mut().seal(Arc::new(sealed));
     for keys in touched.chunks(CHUNK) {
         store.table_mut().release(number, keys);
     }

@@ -75,7 +75,7 @@ impl Loaded {
         for part in &batch.parts {
             if let Some(Err(error)) = self.0.get(&part.stream) {
                 tracing::error!(stream = %part.stream, error, "a stream's state cannot be read");
-                return Err(AppendError::Poisoned(error.clone()));
+                return Err(AppendError::Unreadable(part.stream.clone()));
             }
         }
         Ok(())

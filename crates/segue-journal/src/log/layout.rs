@@ -37,6 +37,8 @@ impl Seed {
 pub(crate) enum BadHead {
     /// Written by a later version of the program.
     Newer(u32),
+    /// Sound, but of another journal or segment.
+    Foreign(&'static str),
     /// Not what it should be.
     Unreadable(&'static str),
 }
@@ -69,10 +71,10 @@ pub(crate) fn encode_head(id: JournalId, number: u64) -> [u8; HEAD_BYTES] {
 pub(crate) fn check_segment_head(bytes: &[u8], id: JournalId, number: u64) -> Result<(), BadHead> {
     check_head::<HEAD_BYTES>(bytes, HEAD_MAGIC)?;
     if u64_at(bytes, 16) != number {
-        return Err(BadHead::Unreadable("the number in the head is another"));
+        return Err(BadHead::Foreign("the number in its head is another"));
     }
     if array::<16>(bytes, 24) != id.0 {
-        return Err(BadHead::Unreadable("the segment is another journal's"));
+        return Err(BadHead::Foreign("it is another journal's"));
     }
     Ok(())
 }

@@ -41,11 +41,12 @@ use crate::{
         Ticket,
     },
     cache::{self, FrameCache},
-    disk::{Disk, DiskLock, RealDisk, is_full},
+    disk::{Disk, DiskLock, RealDisk, is_full, parent},
     doorbell::{Doorbell, Listener, Shard},
     queue::{Queue, QueueLimits, Reserve},
     state::Incarnations,
     stream::{StreamKey, StreamKind},
+    sync::held,
 };
 
 pub use check::{Fault, Report, check};
@@ -54,7 +55,7 @@ pub use writer::Writer;
 
 use recover::{Recovered, Recovery};
 use segment::Segment;
-use store::{Spare, Store, StoreParts, held};
+use store::{Spare, Store, StoreParts};
 use writer::Start;
 
 /// What a failed log calls, once, after it has failed every ticket: a server ends its process.
@@ -65,7 +66,8 @@ pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
 pub enum Durability {
     /// It is synced: survives a power loss.
     Disk,
-    /// It is written: survives a killed process. Synced when a segment is sealed and at close.
+    /// It is written: survives a killed process. Synced when a segment is full and at close, so
+    /// that a power loss takes nothing but from the last segment.
     Os,
 }
 
@@ -93,8 +95,8 @@ pub struct LogOptions {
     pub durability: Durability,
     /// Bytes of a segment.
     pub segment_bytes: u64,
-    /// Bytes that ordinary batches leave on a full disk to those that close a stream. At most a
-    /// quarter of a segment.
+    /// Bytes that ordinary batches leave on a full disk to those that close a stream and have at
+    /// most 256 KiB (or half of it). At most a quarter of a segment.
     pub reserve_bytes: u64,
     /// Bytes of batches that may be queued at once.
     pub queue_bytes: usize,
@@ -255,7 +257,8 @@ fn enter(disk: &dyn Disk, data: &Path) -> Result<(DiskLock, PathBuf), OpenError>
     let dir = data.join("journal");
     disk.create_dir(&dir).map_err(io)?;
     disk.sync_dir(data).map_err(io)?;
-    if let Some(parent) = data.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    // Also what an open made that ended before this.
+    if let Some(parent) = parent(data) {
         disk.sync_dir(parent).map_err(io)?;
     }
     Ok((lock, dir))

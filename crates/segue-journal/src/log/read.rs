@@ -82,8 +82,8 @@ impl Store {
         };
         let newer = sealed.iter().rev().take_while(|sealed| sealed.trailer.last_commit > since.0);
         for sealed in newer {
-            let entries = sealed.entries().map_err(|error| ReadError::Io(error.to_string()))?;
-            for entry in entries.into_iter().filter(|entry| wanted(&entry.stream, entry.changed)) {
+            let entries = sound_entries(sealed)?.into_iter();
+            for entry in entries.filter(|entry| wanted(&entry.stream, entry.changed)) {
                 exists.entry(entry.stream).or_insert(entry.state.is_some());
             }
         }
@@ -163,6 +163,22 @@ fn sealed_piece(
     Ok((!extents.is_empty()).then_some(Piece { segment, extents }))
 }
 
+/// The entries of a segment, without those that are damaged: a list is worth more than none.
+fn sound_entries(sealed: &Sealed) -> Result<Vec<Entry>, ReadError> {
+    let entries = sealed.entries().map_err(|error| ReadError::Io(error.to_string()))?;
+    let damaged = entries.iter().filter(|entry| entry.is_none()).count();
+    if damaged > 0 {
+        let segment = sealed.segment.number;
+        metrics::counter!("segue_journal_corrupt_reads_total").increment(damaged as u64);
+        tracing::error!(
+            segment,
+            damaged,
+            "entries of an index are damaged, and left out of a list"
+        );
+    }
+    Ok(entries.into_iter().flatten().collect())
+}
+
 fn unreadable(error: &IndexError, seq: Seq) -> ReadError {
     match error {
         IndexError::Io { .. } => ReadError::Io(error.to_string()),
@@ -225,6 +241,9 @@ impl Pager<'_> {
         let bytes = read_span(segment, start, last.offset - start + last.bytes)
             .map_err(|error| ReadError::Io(error.to_string()))?;
         for extent in extents {
+            if self.is_done() {
+                break;
+            }
             if extent.first > self.next {
                 return Err(self.corrupt("it is absent"));
             }

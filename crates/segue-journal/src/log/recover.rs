@@ -5,21 +5,22 @@ use std::{collections::VecDeque, io, path::Path, sync::Arc};
 use super::{
     OpenError,
     commit::{COMMIT_HEAD, Parts},
-    index::{self, IndexError, Sealed, Trailer},
+    index::{self, IndexError, Sealed},
     layout::{
         BadHead, FORMAT_BYTES, HEAD_BYTES, JournalId, Seed, check_segment_head, decode_format,
         encode_format, encode_head, segment_number, segment_path,
     },
-    segment::{Found, Scan, Segment, Window, is_zero},
+    segment::{Found, Scan, Segment, Window, first_whole, is_zero},
     table::{Table, Version, find_sealed},
 };
-use crate::{
-    disk::{Disk, DiskFile},
-    stream::StreamKey,
-};
+use crate::disk::{Disk, DiskFile};
 
 /// How much is looked at and overwritten at once.
 const WIPE_BYTES: usize = 64 << 10;
+
+/// Extents that an open verifies, newest segments first: at most 64 MiB are read for it, however
+/// large the journal is.
+const EXTENTS_AT_OPEN: u32 = 2 << 20;
 
 /// Commits that were there once and are not, or not whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +51,10 @@ pub(crate) struct Recovered {
 pub(crate) struct Opened {
     pub(crate) segment: Arc<Segment>,
     pub(crate) len: u64,
-    pub(crate) trailer: Option<Trailer>,
+    /// Its index, if it is sealed.
+    pub(crate) sealed: Option<Arc<Sealed>>,
+    /// It was sealed, but its index is damaged.
+    pub(crate) damaged: Option<IndexError>,
     /// What it has, if it is not sealed.
     pub(crate) scan: Scan,
 }
@@ -58,6 +62,18 @@ pub(crate) struct Opened {
 impl Opened {
     fn io(&self, error: io::Error) -> OpenError {
         OpenError::Io { what: format!("segment {}", self.segment.number), error }
+    }
+
+    /// Its index is damaged: takes it for one without, and reads its commits.
+    fn distrust(&mut self, error: IndexError) -> Result<(), OpenError> {
+        if let IndexError::Io { error, .. } = error {
+            return Err(self.io(error));
+        }
+        metrics::counter!("segue_journal_damage_total").increment(1);
+        tracing::error!(%error, "its commits are read instead");
+        self.scan = self.segment.scan(self.len).map_err(|error| self.io(error))?;
+        (self.sealed, self.damaged) = (None, Some(error));
+        Ok(())
     }
 
     fn has_commits(&self) -> bool {
@@ -79,9 +95,9 @@ impl Opened {
     }
 
     /// The first whole commit.
-    fn first(&self) -> Option<u64> {
-        let whole = self.scan.found.iter().find(|found| found.whole).map(|found| found.head.number);
-        self.trailer.map(|trailer| trailer.first_commit).or(whole)
+    pub(crate) fn first(&self) -> Option<u64> {
+        let sealed = self.sealed.as_ref().map(|sealed| sealed.trailer.first_commit);
+        sealed.or_else(|| first_whole(&self.scan.found))
     }
 }
 
@@ -119,7 +135,7 @@ pub(crate) fn read_format(disk: &dyn Disk, dir: &Path) -> Result<JournalId, Open
 fn bad_head(path: &Path, bad: &BadHead) -> OpenError {
     match *bad {
         BadHead::Newer(found) => OpenError::Newer { path: path.to_owned(), found },
-        BadHead::Unreadable(what) => OpenError::unreadable(path, what),
+        BadHead::Foreign(what) | BadHead::Unreadable(what) => OpenError::unreadable(path, what),
     }
 }
 
@@ -135,7 +151,7 @@ fn create_format(disk: &dyn Disk, dir: &Path) -> io::Result<JournalId> {
     Ok(JournalId(id))
 }
 
-/// Opens every segment, oldest first; scans those without a trailer.
+/// Opens every segment, oldest first; scans those without a sound index.
 pub(crate) fn open_segments(
     disk: &dyn Disk,
     dir: &Path,
@@ -144,22 +160,17 @@ pub(crate) fn open_segments(
     let names = disk.list(dir).map_err(|error| OpenError::io(dir, error))?;
     let numbers = names.iter().filter_map(|name| segment_number(name));
     let opened = numbers.map(|number| open_segment(disk, dir, id, number));
-    opened.collect()
-}
-
-/// The newest index is what a start goes by: if its open runs cannot be read, its segment is taken
-/// for one without, and read from end to end.
-fn distrust_newest(opened: &mut [Opened]) -> Result<(), OpenError> {
-    for newest in opened.iter_mut().rev() {
-        let Some(trailer) = newest.trailer else { continue };
-        let segment = Arc::clone(&newest.segment);
-        let Err(error) = (Sealed { segment, trailer }).open_runs() else { break };
-        metrics::counter!("segue_journal_damage_total").increment(1);
-        tracing::error!(%error, "an index is made anew");
-        newest.scan = newest.segment.scan(newest.len).map_err(|error| newest.io(error))?;
-        newest.trailer = None;
+    let mut opened: Vec<Opened> = opened.collect::<Result<_, _>>()?;
+    let mut left = EXTENTS_AT_OPEN;
+    for opened in opened.iter_mut().rev() {
+        let Some(sealed) = &opened.sealed else { continue };
+        let Some(rest) = left.checked_sub(sealed.trailer.extents) else { break };
+        left = rest;
+        if let Err(error) = sealed.verify_extents() {
+            opened.distrust(error)?;
+        }
     }
-    Ok(())
+    Ok(opened)
 }
 
 fn open_segment(
@@ -169,33 +180,50 @@ fn open_segment(
     number: u64,
 ) -> Result<Opened, OpenError> {
     let path = segment_path(dir, number);
-    let open = || {
-        let file = disk.open(&path)?;
-        let len = file.size()?;
-        let segment = Arc::new(Segment { number, file, seed: Seed::of(id, number) });
-        let trailer = segment.trailer()?;
-        let scan = if trailer.is_none() { segment.scan(len)? } else { Scan::default() };
-        io::Result::Ok(Opened { segment, len, trailer, scan })
-    };
-    let opened = open().map_err(|error| OpenError::io(&path, error))?;
-    check_version(&opened, id, &path)?;
+    let io = |error| OpenError::io(&path, error);
+    let file = disk.open(&path).map_err(io)?;
+    let len = file.size().map_err(io)?;
+    let segment = Arc::new(Segment { number, file, seed: Seed::of(id, number) });
+    let head = read_head(&segment, id, &path)?;
+    let index = open_index(&segment);
+    let mut opened = Opened { segment, len, sealed: None, damaged: None, scan: Scan::default() };
+    match index {
+        Ok(Some(sealed)) => opened.sealed = Some(sealed),
+        Ok(None) => opened.scan = opened.segment.scan(len).map_err(io)?,
+        Err(error) => opened.distrust(error)?,
+    }
+    if head == Head::Damaged && opened.sealed.is_none() && opened.scan.is_foreign() {
+        return Err(OpenError::unreadable(&path, "its head is damaged and no commit can be read"));
+    }
     Ok(opened)
 }
 
-/// A segment of a later version is refused. Any other fault of the head is none of the commits,
-/// which verify by themselves.
-fn check_version(opened: &Opened, id: JournalId, path: &Path) -> Result<(), OpenError> {
+fn open_index(segment: &Arc<Segment>) -> Result<Option<Arc<Sealed>>, IndexError> {
+    let number = segment.number;
+    let trailer = segment.trailer().map_err(|error| IndexError::Io { segment: number, error })?;
+    let open = |trailer| Sealed::open(Arc::clone(segment), trailer).map(Arc::new);
+    trailer.map(open).transpose()
+}
+
+#[derive(PartialEq, Eq)]
+enum Head {
+    Sound,
+    Damaged,
+}
+
+/// A segment of a later version or of another journal is refused: it is none of ours to change.
+/// Damage of the head alone is none of the commits, which verify by themselves.
+fn read_head(segment: &Segment, id: JournalId, path: &Path) -> Result<Head, OpenError> {
     let mut head = [0; HEAD_BYTES];
-    let file = &opened.segment.file;
-    let n = file.read_at(&mut head, 0).map_err(|error| OpenError::io(path, error))?;
-    match check_segment_head(&head[..n], id, opened.segment.number) {
-        Err(bad @ BadHead::Newer(_)) => Err(bad_head(path, &bad)),
+    let n = segment.file.read_at(&mut head, 0).map_err(|error| OpenError::io(path, error))?;
+    match check_segment_head(&head[..n], id, segment.number) {
+        Err(bad @ (BadHead::Newer(_) | BadHead::Foreign(_))) => Err(bad_head(path, &bad)),
         Err(BadHead::Unreadable(what)) => {
             metrics::counter!("segue_journal_damage_total").increment(1);
             tracing::error!(path = %path.display(), what, "a segment's head is damaged");
-            Ok(())
+            Ok(Head::Damaged)
         }
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(Head::Sound),
     }
 }
 
@@ -210,11 +238,18 @@ pub(crate) struct Recovery {
     last: Option<(Arc<Segment>, u64, usize)>,
 }
 
+impl Default for Recovery {
+    fn default() -> Self {
+        // Nothing removes segments, so commits begin with the first one.
+        let (table, damage) = (Table::default(), Vec::new());
+        Self { table, next: 1, damage, fresh: false, last: None }
+    }
+}
+
 impl Recovery {
     /// Takes the segments in order, and makes them ready for more.
-    pub(crate) fn run(mut opened: Vec<Opened>, id: JournalId) -> Result<Recovered, OpenError> {
-        distrust_newest(&mut opened)?;
-        let mut recovery = Self::begin(&opened);
+    pub(crate) fn run(opened: Vec<Opened>, id: JournalId) -> Result<Recovered, OpenError> {
+        let mut recovery = Self::default();
         let next_segment = opened.last().map_or(1, |last| last.segment.number + 1);
         let (with, without) = split(opened);
         for (n, opened) in with.iter().enumerate() {
@@ -234,31 +269,19 @@ impl Recovery {
         Ok(Recovered { table, next, damage, spares, next_segment })
     }
 
-    fn begin(opened: &[Opened]) -> Self {
-        // Once the oldest segments are packed away, commits begin with the first that is left.
-        let whole = opened.first().is_none_or(|first| first.segment.number == 1);
-        let first = if whole { None } else { opened.iter().find_map(Opened::first) };
-        Self {
-            table: Table::default(),
-            next: first.unwrap_or(1),
-            damage: Vec::new(),
-            fresh: false,
-            last: None,
-        }
-    }
-
     /// Clears what is behind the last commit, and writes that once more: after a failed sync the
-    /// page cache may show what the disk does not have (J5).
+    /// page cache may show what the disk does not have (J5). Syncs every segment that is not sealed: at
+    /// level `os` the process before may have left them to the system.
     fn settle(&self, last: &Opened) -> io::Result<()> {
         if let Some(active) = self.table.unsealed.back() {
             wipe(&*active.segment.file, active.end, last.scan.zeros_from)?;
         }
-        let Some((segment, offset, len)) = &self.last else { return Ok(()) };
-        let mut bytes = vec![0; *len];
-        segment.file.read_at(&mut bytes, *offset)?;
-        segment.file.write_at(&bytes, *offset)?;
-        segment.file.sync()?;
-        last.segment.file.sync()
+        if let Some((segment, offset, len)) = &self.last {
+            let mut bytes = vec![0; *len];
+            segment.file.read_at(&mut bytes, *offset)?;
+            segment.file.write_at(&bytes, *offset)?;
+        }
+        self.table.sync_unsealed()
     }
 
     fn report(&self) {
@@ -269,12 +292,11 @@ impl Recovery {
     }
 
     fn segment(&mut self, opened: &Opened, later: Option<u64>) -> io::Result<()> {
-        if let Some(trailer) = opened.trailer {
+        if let Some(sealed) = &opened.sealed {
             self.seal_all()?;
-            self.hole(opened.segment.number, trailer.first_commit);
-            let segment = Arc::clone(&opened.segment);
-            Arc::make_mut(&mut self.table.sealed).push(Arc::new(Sealed { segment, trailer }));
-            self.next = self.next.max(trailer.last_commit + 1);
+            self.hole(opened.segment.number, sealed.trailer.first_commit);
+            Arc::make_mut(&mut self.table.sealed).push(Arc::clone(sealed));
+            self.next = self.next.max(sealed.trailer.last_commit + 1);
             self.fresh = false;
             self.last = None;
             return Ok(());
@@ -284,7 +306,7 @@ impl Recovery {
         self.table.begin(segment, self.next, HEAD_BYTES as u64);
         let mut window = Window::new(&*opened.segment.file, opened.len);
         for (n, found) in opened.scan.found.iter().enumerate() {
-            if !self.stands(opened, n, later) {
+            if !opened.scan.stands(n, self.next, later) {
                 continue;
             }
             self.hole(opened.segment.number, found.head.number);
@@ -293,21 +315,17 @@ impl Recovery {
                 super::layout::index(found.head.body_len),
             )?;
             let parts = Parts::new(&found.head, body, found.offset, seed);
-            self.commit(&opened.segment, found, parts);
+            self.commit(&opened.segment, found, parts).map_err(io::Error::other)?;
         }
         Ok(())
     }
 
-    /// Whether a commit counts: it is next or later, and if it is not whole, a later one is there.
-    fn stands(&self, opened: &Opened, n: usize, later: Option<u64>) -> bool {
-        let found = &opened.scan.found[n];
-        let number = found.head.number;
-        let mut whole = opened.scan.found[n + 1..].iter().filter(|other| other.whole);
-        let after = whole.next().map(|other| other.head.number).or(later);
-        number >= self.next && (found.whole || after.is_some_and(|after| after > number))
-    }
-
-    fn commit(&mut self, segment: &Arc<Segment>, found: &Found, parts: Parts<'_>) {
+    fn commit(
+        &mut self,
+        segment: &Arc<Segment>,
+        found: &Found,
+        parts: Parts<'_>,
+    ) -> Result<(), IndexError> {
         let number = found.head.number;
         if !found.whole {
             let segment = segment.number;
@@ -317,13 +335,18 @@ impl Recovery {
         let sealed = Arc::clone(&self.table.sealed);
         for part in parts {
             let stream = &part.facts.stream;
-            self.table.place(&part.facts, &part.extents, || known(&sealed, stream));
+            let known = match self.table.hot(stream) {
+                Some(_) => Version::default(),
+                None => find_sealed(&sealed, stream)?.map(Version::from).unwrap_or_default(),
+            };
+            self.table.place(&part.facts, &part.extents, || known);
             self.table.replay(&part.facts, number);
         }
         self.table.committed(number, found.end());
         self.next = number + 1;
         let len = usize::try_from(found.head.total()).expect("a commit was in memory whole");
         self.last = Some((Arc::clone(segment), found.offset, len));
+        Ok(())
     }
 
     /// Names the commits between the last one and `number`.
@@ -356,9 +379,9 @@ impl Recovery {
             let keys = self.table.to_index(segment.number);
             let leaf = |key| self.table.leaf(key, (segment.number, commits.0));
             let leaves = keys.iter().filter_map(leaf).collect();
-            let trailer = index::write(&segment, leaves, commits, end)?;
             let number = segment.number;
-            let touched = self.table.seal(Arc::new(Sealed { segment, trailer }));
+            let sealed = index::write(segment, leaves, commits, end)?;
+            let touched = self.table.seal(Arc::new(sealed));
             self.table.release(number, &touched);
         }
         Ok(())
@@ -370,18 +393,6 @@ fn split(mut opened: Vec<Opened>) -> (Vec<Opened>, Vec<Opened>) {
     let with = opened.iter().rposition(Opened::has_commits).map_or(0, |last| last + 1);
     let without = opened.split_off(with);
     (opened, without)
-}
-
-/// The version of a stream that sealed segments have.
-fn known(sealed: &[Arc<Sealed>], stream: &StreamKey) -> Version {
-    match find_sealed(sealed, stream) {
-        Ok(entry) => entry.map(Version::from).unwrap_or_default(),
-        Err(error) => {
-            metrics::counter!("segue_journal_damage_total").increment(1);
-            tracing::error!(%stream, %error, "a stream's state cannot be read");
-            Version::default()
-        }
-    }
 }
 
 /// Overwrites what is not zero from `at` to `end` with zeros. `false`: there was nothing.

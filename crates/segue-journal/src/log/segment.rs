@@ -7,7 +7,7 @@ use super::{
     index::Trailer,
     layout::{HEAD_BYTES, JournalId, Seed, encode_head, index, segment_path},
 };
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, untrusted};
 
 /// The least that is read at once when a segment is read from end to end.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -38,7 +38,7 @@ impl Segment {
         }
         let segment = made?;
         disk.rename(&tmp, &path)?;
-        disk.sync_dir(dir)?;
+        disk.sync_dir(dir).map_err(untrusted)?;
         Ok(segment)
     }
 
@@ -88,6 +88,27 @@ pub(crate) struct Scan {
     pub(crate) found: Vec<Found>,
     /// From here on there are only zeros.
     pub(crate) zeros_from: u64,
+}
+
+impl Scan {
+    /// There are bytes, and no commit among them.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.found.is_empty() && self.zeros_from > HEAD_BYTES as u64
+    }
+
+    /// Whether a commit counts: it is `next` or later, and if it is not whole, a whole one that is
+    /// later follows, here or as the first one (`later`) of the segments behind.
+    pub(crate) fn stands(&self, n: usize, next: u64, later: Option<u64>) -> bool {
+        let found = &self.found[n];
+        let number = found.head.number;
+        let after = first_whole(&self.found[n + 1..]).or(later);
+        number >= next && (found.whole || after.is_some_and(|after| after > number))
+    }
+}
+
+/// The number of the first whole commit of these.
+pub(crate) fn first_whole(found: &[Found]) -> Option<u64> {
+    found.iter().find(|found| found.whole).map(|found| found.head.number)
 }
 
 /// A commit whose head can be read.

@@ -3,10 +3,10 @@
 use std::{
     collections::VecDeque,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard,
-        RwLockWriteGuard,
+        Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -20,9 +20,11 @@ use crate::{
     disk::{Disk, is_full},
     doorbell::Doorbell,
     queue::Queue,
+    sync::held,
 };
 
-/// A log's shared parts. Locks are taken one at a time, but for the table's under the spare's.
+/// A log's shared parts. Locks are taken one at a time, but for the frame cache's
+/// under the table's.
 pub(crate) struct Store {
     pub(crate) disk: Arc<dyn Disk>,
     /// The folder of the segments.
@@ -136,6 +138,15 @@ impl Store {
         self.queue.close(why);
     }
 
+    /// Does `work`, which is all of a thread's; a panic in it fails the log.
+    pub(crate) fn guard(&self, panicked: &str, work: impl FnOnce()) {
+        // What it leaves half-changed is not looked at any more: a failed log neither reads nor
+        // acknowledges.
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            self.fail(panicked);
+        }
+    }
+
     pub(crate) fn closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
@@ -205,9 +216,4 @@ impl Store {
         waiting.work = false;
         !waiting.stop
     }
-}
-
-pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What these guard is changed in single steps, so a panic leaves nothing half-changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
+    io,
     sync::Arc,
 };
 
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{ProducerState, StreamInfo, Tail},
-    state::{Base, StreamState},
+    state::StreamState,
     stream::{Incarnation, KeyMap, KeySet, StreamKey, StreamKind},
 };
 
@@ -86,12 +87,6 @@ pub(crate) struct Piece {
 /// How many streams are handled under one hold of the lock, so that sealing does not stall the
 /// writer or readers.
 pub(crate) const CHUNK: usize = 256;
-
-impl Base for Table {
-    fn stream(&self, key: &StreamKey) -> Option<&StreamState> {
-        self.hot(key)?.version.state.as_ref()
-    }
-}
 
 impl Hot {
     pub(crate) fn state(&self) -> Option<&StreamState> {
@@ -221,16 +216,23 @@ impl Table {
         }
     }
 
-    /// The streams which the index of an unsealed segment has to have: those that it changed, and
-    /// the open runs.
+    /// The streams which the index of an unsealed segment may have to have: those that it changed,
+    /// and the runs that may have been open at its end, which are the open ones and those that a
+    /// later segment changed. [`Table::leaf`] says which of them are in it.
     pub(crate) fn to_index(&self, segment: u64) -> Vec<StreamKey> {
-        let unsealed = self.unsealed.iter().find(|other| other.segment.number == segment);
-        let mut keys = unsealed.map(|unsealed| unsealed.touched.clone()).unwrap_or_default();
-        let touched: HashSet<&StreamKey> = keys.iter().collect();
-        let idle = self.open.iter().filter(|key| !touched.contains(*key));
-        let idle: Vec<StreamKey> = idle.cloned().collect();
-        keys.extend(idle);
-        keys
+        let from = self.unsealed.iter().skip_while(|other| other.segment.number < segment);
+        let touched = from.flat_map(|unsealed| {
+            let own = unsealed.segment.number == segment;
+            unsealed.touched.iter().filter(move |key| own || key.kind() == StreamKind::Run)
+        });
+        let keys: HashSet<&StreamKey> = touched.chain(&self.open).collect();
+        keys.into_iter().cloned().collect()
+    }
+
+    /// Makes every segment that is not sealed durable, oldest first, so that what is lost meanwhile
+    /// is at the end.
+    pub(crate) fn sync_unsealed(&self) -> io::Result<()> {
+        self.unsealed.iter().try_for_each(|unsealed| unsealed.segment.file.sync())
     }
 
     /// What the index of an unsealed segment says of a stream; `None` if it is not in it.

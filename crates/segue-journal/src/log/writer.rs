@@ -17,13 +17,15 @@ use super::{
 };
 use crate::{
     api::{AppendError, Batch, Committed, Op, Part, Position},
-    disk::is_full,
+    disk::{is_full, untrusted},
     queue::{Queued, reply},
     state::{Change, Effect, Incarnations, Stage, Verdict},
 };
 
 /// Bytes of batches that a commit takes; a larger batch goes alone.
 const COMMIT_BYTES: usize = 4 << 20;
+/// The most that one batch takes of the reserve: a terminal's size, with much to spare.
+const TERMINAL_BYTES: u64 = 256 << 10;
 /// Batches that a commit takes.
 const COMMIT_BATCHES: usize = 16 << 10;
 
@@ -67,7 +69,7 @@ pub(crate) struct Start {
 struct Room {
     /// For any batch.
     any: u64,
-    /// For batches that close a stream.
+    /// For batches that close a stream and are as small as terminals are.
     closing: u64,
 }
 
@@ -94,14 +96,20 @@ impl Writer {
         }
     }
 
-    /// Runs on the writer's thread until the log is closed or fails.
+    /// Runs on the writer's thread until the log is closed or fails. A panic fails it.
     pub(crate) fn run(&mut self) {
-        loop {
-            self.store.queue.wait();
-            if self.step() == Step::Closed {
-                return;
+        let store = Arc::clone(&self.store);
+        store.guard("the writer panicked", || {
+            loop {
+                self.store.queue.wait();
+                // Whoever is about to submit goes first, also on one core: the commit takes them along.
+                std::thread::yield_now();
+                if self.step() == Step::Closed {
+                    return;
+                }
             }
-        }
+        });
+        self.abandon();
     }
 
     /// Makes one commit of what is queued, as far as it fits into one.
@@ -159,6 +167,10 @@ impl Writer {
     /// Goes on in the next segment, if the disk has room for it.
     fn rotate(&mut self) -> io::Result<()> {
         let Some(next) = self.store.take_spare()? else { return Ok(()) };
+        if self.store.durability == Durability::Os {
+            // So that what a power loss takes is at the end, in the segment being written.
+            self.segment.file.sync()?;
+        }
         self.end = HEAD_BYTES as u64;
         self.len = next.file.size()?;
         self.begun = false;
@@ -184,11 +196,13 @@ impl Writer {
         let table = self.loaded.load(&store, &self.taken);
         let known = Known { table: &table, loaded: &self.loaded };
         let place = Place { seed: self.segment.seed, at, base: u32_offset(self.end) };
+        // Half of the reserve at most, so that one never takes all of a small one.
+        let terminal = TERMINAL_BYTES.min(store.reserve_bytes / 2);
         let mut used = COMMIT_BOUND;
         self.buffer.begin();
         for Queued { batch, .. } in &self.taken {
             let bytes = bound(batch);
-            let outcome = admit(batch, used + bytes, room)
+            let outcome = admit(batch, used..used + bytes, room, terminal)
                 .and_then(|()| self.loaded.check(batch))
                 .and_then(|()| self.stage.batch(&known, batch, at, &mut self.incarnations));
             if let Ok(Verdict::Apply(effects)) = &outcome {
@@ -209,7 +223,7 @@ impl Writer {
         let bytes = self.buffer.finish(self.segment.seed, self.number, at);
         self.segment.file.write_at(bytes, self.end)?;
         if self.store.durability == Durability::Disk {
-            self.segment.file.sync()?;
+            self.segment.file.sync().map_err(untrusted)?;
         }
         metrics::counter!("segue_journal_commits_total").increment(1);
         metrics::counter!("segue_journal_bytes_total").increment(bytes.len() as u64);
@@ -239,8 +253,8 @@ impl Writer {
         self.number += 1;
     }
 
-    /// The disk took nothing of the commit: nobody gets a seq of it, and the next one goes to the
-    /// same place under the same number.
+    /// The disk had no room for the whole commit: nobody gets a seq of it. The next one goes to the
+    /// same place under the same number, over whatever part of this one was written.
     fn drop_commit(&mut self) {
         metrics::counter!("segue_journal_disk_full_total", "what" => "commit").increment(1);
         self.outcomes.fill_with(|| Err(AppendError::DiskFull));
@@ -283,10 +297,13 @@ impl Writer {
         // Whoever failed may not have come to it: what is pushed later would stay unanswered.
         self.store.queue.close(why);
         self.store.queue.take(usize::MAX, usize::MAX, &mut self.taken);
+        let poisoned = || Err(AppendError::Poisoned(why.to_owned()));
         for Queued { answer, permit, .. } in self.taken.drain(..) {
-            reply(answer, Err(AppendError::Poisoned(why.to_owned())));
+            reply(answer, poisoned());
             drop(permit);
         }
+        // Only after a panic in the middle of answering.
+        self.answers.drain(..).for_each(|answer| reply(answer, poisoned()));
         self.store.doorbell.ringing(Position(0)).ring_all();
         (self.store.fatal)(why);
         Step::Closed
@@ -297,9 +314,11 @@ impl Writer {
         if self.done {
             return Step::Closed;
         }
-        if self.store.durability == Durability::Os
-            && let Err(error) = self.segment.file.sync()
-        {
+        let synced = match self.store.durability {
+            Durability::Disk => Ok(()),
+            Durability::Os => self.store.table().sync_unsealed(),
+        };
+        if let Err(error) = synced {
             self.store.fail(&format!("the last sync failed: {error}"));
             return self.abandon();
         }
@@ -357,10 +376,13 @@ fn u32_offset(offset: u64) -> u32 {
     u32::try_from(offset).expect("a segment is far smaller than 4 GiB")
 }
 
-fn admit(batch: &Batch, used: u64, room: Room) -> Result<(), AppendError> {
+/// Whether a batch that takes these bytes of the commit has room. What is left below the reserve's
+/// mark is for those that close a stream and have at most `terminal` bytes.
+fn admit(batch: &Batch, takes: Range<u64>, room: Room, terminal: u64) -> Result<(), AppendError> {
     let closes = |part: &Part| matches!(part.op, Op::Append { close: true, .. });
-    let room = if batch.parts.iter().any(closes) { room.closing } else { room.any };
-    if used > room {
+    let small = takes.end - takes.start <= terminal;
+    let reserved = small && batch.parts.iter().any(closes);
+    if takes.end > if reserved { room.closing } else { room.any } {
         metrics::counter!("segue_journal_disk_full_total", "what" => "batch").increment(1);
         return Err(AppendError::DiskFull);
     }

@@ -9,7 +9,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, VecDeque},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use segue_core::{Clock, ProducerId, Seq};
@@ -25,6 +25,7 @@ use crate::{
     queue::{Queue, QueueLimits, Queued, Reserve, reply},
     state::{Base, Change, Effect, Incarnations, Stage, Staged, StreamState, Verdict},
     stream::{KeyMap, StreamKey, StreamKind},
+    sync::held,
 };
 
 /// How a [`MemoryJournal`] is set up.
@@ -160,9 +161,24 @@ impl MemoryJournal {
                 }
             }
         }
-        let changes = stage.drain().map(|(key, staged)| streams.adopt(&key, staged, self.run_cap));
+        let changes = stage.drain().map(|(key, staged)| self.adopt(&mut streams, &key, staged));
         let changes = changes.collect();
         (Ok(verdict.committed(streams.position)), changes)
+    }
+
+    fn adopt(&self, streams: &mut Streams, key: &StreamKey, staged: Staged) -> Change {
+        let change = staged.change(key);
+        let position = streams.position;
+        let Some(stream) = streams.by_key.get_mut(key) else { return change };
+        let (info, producers) = (stream.state.info, mem::take(&mut stream.state.producers));
+        if let Some(state) = staged.adopt(Some(StreamState { info, producers })) {
+            stream.state = state;
+            stream.changed = position;
+            if stream.trim(self.run_cap.filter(|_| key.kind() == StreamKind::Run)) {
+                self.frames.forget(stream.state.info.incarnation);
+            }
+        }
+        change
     }
 
     fn with<T>(
@@ -259,19 +275,6 @@ impl Streams {
             }
         }
     }
-
-    fn adopt(&mut self, key: &StreamKey, staged: Staged, run_cap: Option<usize>) -> Change {
-        let change = staged.change(key);
-        let position = self.position;
-        let Some(stream) = self.by_key.get_mut(key) else { return change };
-        let (info, producers) = (stream.state.info, mem::take(&mut stream.state.producers));
-        if let Some(state) = staged.adopt(Some(StreamState { info, producers })) {
-            stream.state = state;
-            stream.changed = position;
-            stream.trim(run_cap.filter(|_| key.kind() == StreamKind::Run));
-        }
-        change
-    }
 }
 
 impl Stream {
@@ -279,8 +282,10 @@ impl Stream {
         Self { state, records: VecDeque::new(), bytes: 0, changed: Position::default() }
     }
 
-    /// Drops the records before `available_from`, and moves that up to keep the cap.
-    fn trim(&mut self, cap: Option<usize>) {
+    /// Drops the records before `available_from`, and moves that up to keep the cap. `true`: some
+    /// were dropped.
+    fn trim(&mut self, cap: Option<usize>) -> bool {
+        let before = self.records.len();
         let info = &mut self.state.info;
         let over = |bytes, left| left > 1 && cap.is_some_and(|cap| bytes > cap);
         while let Some(record) = self.records.front() {
@@ -291,6 +296,7 @@ impl Stream {
             info.available_from = info.available_from.max(record.seq.next());
             self.records.pop_front();
         }
+        self.records.len() < before
     }
 
     fn page(&self, from: Seq, limit: ReadLimit) -> Result<Page, ReadError> {
@@ -317,8 +323,4 @@ fn committed_at(answer: &Answer) -> Position {
         Ok(committed) if !committed.duplicate => committed.position,
         Ok(_) | Err(_) => Position(0),
     }
-}
-
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

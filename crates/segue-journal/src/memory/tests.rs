@@ -111,6 +111,22 @@ fn trimming_and_deleting_forget_ready_frames() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_cap_forgets_ready_frames_of_what_it_trims() {
+    let clock = Arc::new(ManualClock::new(1_000));
+    let options = MemoryOptions { run_cap: Some(10), ..MemoryOptions::new(clock) };
+    let journal = MemoryJournal::new(options);
+    let run = stream("r", "a");
+    commit(&journal, Part::create(run.clone(), Epoch(0), texts(2, "12345"))).await;
+    let incarnation = journal.info(&run).expect("a known stream").incarnation;
+    let block = FrameBlock { first: Seq(1), bytes: Bytes::from("f"), ends: [1].into() };
+    journal.frames().put(incarnation, Encoding(0), block);
+    commit(&journal, Part::append(run.clone(), Epoch(0), Vec::new())).await;
+    assert!(journal.frames().bytes() > 0, "nothing was trimmed");
+    commit(&journal, Part::append(run, Epoch(0), texts(1, "x"))).await;
+    assert_eq!(journal.frames().bytes(), 0);
+}
+
 #[test]
 fn seeds_decide_incarnations() {
     let incarnation = || {

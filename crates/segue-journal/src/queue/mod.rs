@@ -18,7 +18,7 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 use crate::{
     api::{AppendError, Batch, Committed, Part, ReserveError, Ticket},
     stream::StreamKey,
+    sync::held,
 };
 
 use door::Door;
@@ -183,11 +184,6 @@ pub(crate) fn reply(
     result: Result<Committed, AppendError>,
 ) {
     drop(answer.send(result));
-}
-
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change under these locks is a single step that calls nothing foreign.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Room for one batch, given back when dropped.

@@ -11,7 +11,7 @@ mod producers;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use segue_core::{ProducerId, Seq, Timestamp};
@@ -42,12 +42,6 @@ pub(crate) struct StreamState {
 pub(crate) trait Base {
     /// The state of a stream that exists.
     fn stream(&self, key: &StreamKey) -> Option<&StreamState>;
-}
-
-impl Base for HashMap<StreamKey, StreamState> {
-    fn stream(&self, key: &StreamKey) -> Option<&StreamState> {
-        self.get(key)
-    }
 }
 
 /// What becomes of a batch that is not refused.

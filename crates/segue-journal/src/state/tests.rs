@@ -1,5 +1,13 @@
+use std::collections::HashMap;
+
 use super::*;
 use crate::stream::Epoch;
+
+impl Base for HashMap<StreamKey, StreamState> {
+    fn stream(&self, key: &StreamKey) -> Option<&StreamState> {
+        self.get(key)
+    }
+}
 
 fn key(id: &str) -> StreamKey {
     StreamKey::parse(&format!("default/r/{id}")).expect("well-formed")

@@ -146,6 +146,9 @@ pub enum ViewError {
     /// The store failed underneath.
     #[error("the view store failed: {0}")]
     Store(String),
+    /// What is stored is damaged. It is discarded at the next open, and the views are built again.
+    #[error("the view store is damaged: {0}")]
+    Damaged(String),
 }
 
 /// The future of a write to a view store.
@@ -155,6 +158,9 @@ pub type Applied = Pin<Box<dyn Future<Output = Result<(), ViewError>> + Send>>;
 pub trait ViewStore: Send + Sync + 'static {
     /// Writes changes, checkpoints and the journal position up to which *everything* is folded,
     /// in one transaction, in call order. Runs on the store's own writer thread.
+    ///
+    /// Who builds on what an earlier call writes awaits that first: a call made before its failure
+    /// was seen may be applied without it.
     fn apply(
         &self,
         changes: Vec<Change>,

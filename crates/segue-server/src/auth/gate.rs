@@ -1,13 +1,6 @@
 //! Safety of a local server: any web page can reach a loopback port, so `Host` has to name this
 //! server and a present `Origin` has to be ours, before anything else of a request is looked at.
 
-use std::sync::Arc;
-
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
 use http::{HeaderMap, Uri, header};
 
 use crate::error::{Code, Problem};
@@ -24,22 +17,15 @@ pub(crate) struct Gate {
     pub(crate) origins: Vec<String>,
 }
 
-/// The middleware: refuses before the request is read.
-pub(crate) async fn guard(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    match gate.check(request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
-}
-
 impl Gate {
-    fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    /// Whether a request is let in. Its body is not looked at before.
+    pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         let host = self.host(uri, headers)?;
-        match headers.get(header::ORIGIN) {
-            None => Ok(()),
-            Some(origin) if self.is_ours(origin.as_bytes(), host) => Ok(()),
-            Some(_) => Err(Problem::new(Code::BadOrigin, "requests of this origin are refused")),
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        if origins.all(|origin| self.is_ours(origin.as_bytes(), host)) {
+            return Ok(());
         }
+        Err(Problem::new(Code::BadOrigin, "requests of this origin are refused"))
     }
 
     /// HTTP/2 has the authority in the target; HTTP/1.1 has exactly one `Host`.

@@ -13,8 +13,8 @@ use crate::{
     error::{Code, Problem},
 };
 
-pub(crate) use gate::{Gate, guard};
-pub(crate) use share::share;
+pub(crate) use gate::Gate;
+pub(crate) use share::Sharing;
 
 /// What a caller may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

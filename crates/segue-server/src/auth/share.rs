@@ -1,11 +1,8 @@
 //! Answers to pages of other origins that were configured (the CORS protocol of the Fetch
 //! standard). Our own page needs none of it, and other origins never come this far.
 
-use std::sync::Arc;
-
 use axum::{
-    extract::{Request, State},
-    middleware::Next,
+    extract::Request,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -21,23 +18,31 @@ const ANSWER_HEADERS: &str =
 /// How long a browser may remember the answer to a preflight, in seconds.
 const MAX_AGE: &str = "600";
 
-/// The middleware: lets configured origins read the answers. Stands behind the guard.
-pub(crate) async fn share(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let Some(origin) = origin.filter(|origin| gate.is_configured(origin.as_bytes())) else {
-        return next.run(request).await;
-    };
-    let mut response = if is_preflight(&request) { preflight() } else { next.run(request).await };
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.append(header::VARY, HeaderValue::from_static("origin"));
-    put(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
-    response
-}
+/// A configured origin that a request comes from, which may read the answer.
+pub(crate) struct Sharing(HeaderValue);
 
-fn is_preflight(request: &Request) -> bool {
-    request.method() == Method::OPTIONS
-        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+impl Sharing {
+    /// `None` for our own page and for what is no page.
+    pub(crate) fn of(gate: &Gate, headers: &HeaderMap) -> Option<Self> {
+        let origin = headers.get(header::ORIGIN)?;
+        gate.is_configured(origin.as_bytes()).then(|| Self(origin.clone()))
+    }
+
+    /// The answer to a browser that asks before it sends; `None` if it does not.
+    pub(crate) fn preflight(request: &Request) -> Option<Response> {
+        let is_preflight = request.method() == Method::OPTIONS
+            && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        is_preflight.then(preflight)
+    }
+
+    /// Lets the origin read the answer.
+    pub(crate) fn share(self, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.0);
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+        put(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
+        response
+    }
 }
 
 fn preflight() -> Response {

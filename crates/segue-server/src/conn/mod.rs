@@ -5,14 +5,16 @@ mod serve;
 
 use std::{io, sync::Arc, time::Duration};
 
-use axum::Router;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::fan_out::{self, FanOut, Seat};
+use crate::{
+    fan_out::{self, FanOut, Seat},
+    routes::Front,
+};
 
 /// How long to wait before accepting again after the system refused, as when out of files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -32,7 +34,7 @@ pub(crate) struct Limits {
 
 /// Serves the connections of a listener.
 pub(crate) struct Connections {
-    pub(crate) router: Router,
+    pub(crate) front: Arc<Front>,
     pub(crate) fan_out: Arc<FanOut>,
     pub(crate) limits: Limits,
     /// Cancelled when the server closes: connections end, streams too.
@@ -65,7 +67,7 @@ impl Connections {
         }
         let wish = fan_out::wish();
         let connection = serve::Connection {
-            router: self.router.clone(),
+            front: Arc::clone(&self.front),
             streams: fan_out::Streams::new(&self.fan_out, &wish),
             limits: self.limits.clone(),
             closing: self.closing.clone(),

@@ -1,8 +1,8 @@
 //! One connection.
 
-use std::{convert::Infallible, future::Future, pin::pin};
+use std::{convert::Infallible, pin::pin, sync::Arc};
 
-use axum::{Router, body::Body};
+use axum::body::Body;
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -11,10 +11,9 @@ use hyper_util::{
 };
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
 use super::{Limits, Open, deadline::Deadline};
-use crate::{body::BUDGET, fan_out::Streams};
+use crate::{body::BUDGET, fan_out::Streams, routes::Front};
 
 /// The most streams of one HTTP/2 connection.
 const H2_STREAMS: u32 = 1_000;
@@ -24,7 +23,7 @@ const H2_WINDOW: u32 = 1 << 20;
 
 /// What a connection needs to be served.
 pub(super) struct Connection {
-    pub(super) router: Router,
+    pub(super) front: Arc<Front>,
     pub(super) streams: Streams,
     pub(super) limits: Limits,
     pub(super) closing: CancellationToken,
@@ -35,8 +34,8 @@ impl Connection {
     /// Serves the socket until the client leaves, or the server closes and `drain` is over.
     pub(super) async fn serve(self, socket: TcpStream) {
         let io = Deadline::new(TokioIo::new(socket), self.limits.write_deadline);
-        let router = self.router.clone();
-        let service = service_fn(move |request| answer(router.clone(), request));
+        let front = Arc::clone(&self.front);
+        let service = service_fn(move |request| answer(Arc::clone(&front), request));
         let builder = self.builder();
         let mut connection = pin!(builder.serve_connection(io, service));
         let ended = tokio::select! {
@@ -76,9 +75,9 @@ impl Connection {
     }
 }
 
-fn answer(
-    router: Router,
+async fn answer(
+    front: Arc<Front>,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static {
-    router.oneshot(request.map(Body::new))
+) -> Result<Response<Body>, Infallible> {
+    Ok(front.answer(request.map(Body::new)).await)
 }

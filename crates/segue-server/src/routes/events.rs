@@ -164,8 +164,8 @@ async fn page(
     fan_out::go_home().await;
     let next = page.records.last().map_or(start.from, |record| record.seq.next());
     let closed = page.info.tail.closed && next >= page.info.tail.next;
-    let status = status(call, run, page.info.tail.closed).await?;
-    let body = page_json(run.run(), &start, &page, next, closed, &status);
+    let status = call.engine().status(call.tenant(), run.run())?.as_str();
+    let body = page_json(run.run(), &start, &page, next, closed, status);
     Ok(answer("application/json", body.freeze().into()))
 }
 
@@ -197,14 +197,6 @@ async fn next_page(
         () = tokio::time::sleep(wait) => {}
     }
     Ok(run.read(from, limit)?)
-}
-
-async fn status(call: &Call, run: &RunStream, closed: bool) -> Result<String, Problem> {
-    if closed && let Some(outcome) = run.outcome()? {
-        return Ok(outcome.status().as_str().to_owned());
-    }
-    let view = call.engine().run(call.tenant(), run.run()).await?;
-    Ok(view.map_or("running", |view| view.status.as_str()).to_owned())
 }
 
 /// Written by hand so that the events' own bytes are passed on as they are stored.

@@ -7,6 +7,7 @@ mod append;
 mod control;
 pub(crate) mod cursor;
 mod events;
+mod front;
 mod ops;
 mod page;
 mod runs;
@@ -14,26 +15,20 @@ mod sessions;
 mod stop;
 mod stream;
 
-use std::sync::Arc;
-
 use axum::{
     Router,
-    extract::Request,
-    middleware::{Next, from_fn, from_fn_with_state},
-    response::{IntoResponse, Response},
     routing::{get, post},
 };
-use futures_util::FutureExt;
 
 use crate::{
     app::App,
-    auth::{Gate, guard, share},
     error::{Code, Problem},
-    fan_out,
 };
 
-/// All routes, behind the gate.
-pub(crate) fn router(app: App, gate: Arc<Gate>) -> Router {
+pub(crate) use front::Front;
+
+/// All routes. They are reached through the [`Front`] only.
+fn router(app: App) -> Router {
     Router::new()
         .route("/", get(page::page))
         .route("/healthz", get(ops::healthz))
@@ -52,10 +47,6 @@ pub(crate) fn router(app: App, gate: Arc<Gate>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .with_state(app)
-        .layer(from_fn(at_home))
-        .layer(from_fn(survive))
-        .layer(from_fn_with_state(gate.clone(), share))
-        .layer(from_fn_with_state(gate, guard))
 }
 
 async fn no_route() -> Problem {
@@ -64,21 +55,4 @@ async fn no_route() -> Problem {
 
 async fn no_method() -> Problem {
     Problem::new(Code::MethodNotAllowed, "the path does not have this method")
-}
-
-/// Every request begins at home, also on a connection that carried a stream before.
-async fn at_home(request: Request, next: Next) -> Response {
-    fan_out::go_home().await;
-    next.run(request).await
-}
-
-/// A handler that panics costs its own request only.
-async fn survive(request: Request, next: Next) -> Response {
-    match std::panic::AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => {
-            metrics::counter!("segue_handler_panics_total").increment(1);
-            Problem::new(Code::Internal, "the server broke down over this request").into_response()
-        }
-    }
 }

@@ -83,6 +83,10 @@ pub(super) async fn start(
 ) -> Result<Response, Problem> {
     body.refuse_unsupported()?;
     body.check_input()?;
+    if headers.contains_key("idempotency-key") {
+        let detail = "`Idempotency-Key` is not supported yet, choose the `run_id`";
+        return Err(Problem::new(Code::NotSupported, detail));
+    }
     if body.source.is_some() {
         call.principal.need_admin("a source in the request")?;
     }

@@ -120,7 +120,8 @@ impl Guard {
                 Some(Wake::Alone) => return code,
                 Some(Wake::Reaped(pid, status)) if pid == self.command => {
                     code = tell(status);
-                    kill_at.get_or_insert_with(now);
+                    // Also if it was asked to stop: nothing is left that could end in order.
+                    kill_at = Some(kill_at.map_or_else(now, |at| at.min(now())));
                 }
                 Some(Wake::Closed) if kill_at.is_none() => {
                     self.signal_all(Signal::TERM);

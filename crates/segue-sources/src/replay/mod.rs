@@ -15,7 +15,8 @@ mod recording;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
-use segue_core::{Inbound, InboundStream, RunInput, Source, StopSignal};
+use segue_core::{Inbound, InboundStream, RunError, RunInput, Source, StopSignal};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use self::params::Params;
@@ -43,6 +44,10 @@ impl ReplaySource {
 }
 
 impl Source for ReplaySource {
+    fn check(&self, params: &Value) -> Result<(), RunError> {
+        Params::read(params).map(drop)
+    }
+
     fn start(&self, input: RunInput, stop: StopSignal) -> InboundStream {
         match Params::read(&input.params) {
             Err(error) => Box::pin(stream::iter([Inbound::Failed(error)]).fuse()),

@@ -29,15 +29,23 @@ pub(super) struct Args {
     /// The producer's epoch: a higher one starts over and shuts the lower ones out
     #[arg(long, default_value_t = 0)]
     epoch: u64,
-    /// Leave the run open at the end of the input
+    /// Leave the run open at the end of the input, although no --producer says that the rest may
+    /// come later
     #[arg(long)]
     keep_open: bool,
+    /// Finish the run at the end of the input, although --producer says that the rest may come
+    /// later
+    #[arg(long, conflicts_with = "keep_open")]
+    finish: bool,
     #[command(flatten)]
     server: ServerArgs,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
     let client = args.server.client()?;
+    // The end of a pipe does not tell whether its writer was done or died. A producer with a name
+    // can come back and go on where it was; nobody else can.
+    let finish = args.finish || !(args.producer.is_some() || args.keep_open);
     let id = match args.producer {
         Some(id) => id,
         None => ProducerId::parse(&format!("push_{}", random_hex::<8>()?))?,
@@ -45,9 +53,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
     let run = open_run(&client, args.run, args.session).await?;
     say(&format!("run {run}"));
     let (stop, stopped) = watch::channel(false);
-    let lines = lines(BufReader::new(tokio::io::stdin()), !args.keep_open, stopped);
+    let lines = lines(BufReader::new(tokio::io::stdin()), finish, stopped);
     let identity = Identity { id, epoch: args.epoch };
-    push(client.produce(run, identity, lines), &stop).await
+    let exit = push(client.produce(run.clone(), identity, lines), &stop).await?;
+    if exit == Exit::Done && !client.run(&run).await?.status.is_terminal() {
+        say(&format!("run {run} is still open: push the rest, or finish it with --finish"));
+    }
+    Ok(exit)
 }
 
 /// A run of the agent `push`: the one of this id if it is there, else a new one.
@@ -95,8 +107,8 @@ async fn push(
     Ok(exit)
 }
 
-/// The lines of `input` until it ends or the run is stopped; then, if `finish`, the run's end,
-/// unless the last line was one.
+/// The lines of `input` until it ends or the run is stopped; then, if `finish` or stopped, the
+/// run's end, unless the last line was one.
 fn lines(
     input: impl AsyncBufRead + Send + Unpin + 'static,
     finish: bool,
@@ -109,7 +121,9 @@ fn lines(
             Ok(Some(line)) => Some((Ok(line), Some(reading))),
             Ok(None) => {
                 let end = Bytes::from_static(br#"{"type":"run.finished"}"#);
-                (reading.finish && !is_terminal(&reading.last)).then_some((Ok(end), None))
+                // A run that is to stop waits for its producer's last word.
+                let finish = reading.finish || *reading.stopped.borrow();
+                (finish && !is_terminal(&reading.last)).then_some((Ok(end), None))
             }
             Err(error) => Some((Err(error), None)),
         }

@@ -39,6 +39,10 @@ impl ServerArgs {
         }
         let place = self.place()?;
         let Some(server) = place.server() else {
+            // Another folder's server must not be taken for the one of the folder that was named.
+            if let Some(data) = &self.data {
+                anyhow::bail!("no server serves the data folder {}", data.display());
+            }
             return Ok(Client::new(DEFAULT_URL, self.token.clone())?);
         };
         let token = self.token.clone().or_else(|| place.admin_token());
@@ -58,7 +62,7 @@ mod tests {
     fn a_named_server_wins_over_the_folders_own() {
         let dir = tempfile::tempdir().unwrap();
         let url = |server| args(server, dir.path()).client().unwrap().base_url().to_owned();
-        assert_eq!(url(None), DEFAULT_URL);
+        assert!(args(None, dir.path()).client().is_err());
         let place = Place::new(dir.path().to_owned());
         place.set_server("127.0.0.1:99".parse().unwrap()).unwrap();
         assert_eq!(url(None), "http://127.0.0.1:99");

@@ -1,4 +1,4 @@
-use super::*;
+use super::{file::to_usize, *};
 
 fn disk_with_file() -> (FaultyDisk, Arc<dyn DiskFile>) {
     let disk = FaultyDisk::new(7);

@@ -1,38 +1,42 @@
 //! Building the index of a segment.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use crc32c::crc32c;
 
 use super::{
     super::{layout::u32_len, segment::Segment},
-    Trailer,
-    entry::{ENTRY_BYTES, EXTENT_BYTES, Leaf, encode_entry, encode_extent, encode_text, hash},
+    Sealed, Trailer,
+    entry::{
+        ENTRY_BYTES, EXTENT_BYTES, Leaf, encode_entry, encode_extent, encode_text, hash, short,
+    },
 };
-use crate::{state::StreamState, stream::StreamKind};
+use crate::{disk::untrusted, state::StreamState, stream::StreamKind};
 
 /// Writes the index of a segment behind its commits, which end at `end`, and seals it.
 pub(crate) fn write(
-    segment: &Segment,
-    leaves: Vec<Leaf>,
+    segment: Arc<Segment>,
+    mut leaves: Vec<Leaf>,
     commits: (u64, u64),
     end: u64,
-) -> io::Result<Trailer> {
-    let (index, trailer) = build(leaves, end, segment.number, commits);
+) -> io::Result<Sealed> {
+    leaves.sort_by_cached_key(|leaf| (hash(&leaf.stream), leaf.stream.clone()));
+    let hashes = leaves.iter().map(|leaf| short(hash(&leaf.stream))).collect();
+    let (index, trailer) = build(&leaves, end, segment.number, commits);
     segment.file.write_at(&index, end)?;
-    segment.file.sync()?;
+    segment.file.sync().map_err(untrusted)?;
     // Only now: a trailer that can be read stands for an index that is durable.
     let behind = end + index.len() as u64;
     let bytes = trailer.encode(segment.seed);
     segment.file.write_at(&bytes, behind)?;
     segment.file.set_len(behind + bytes.len() as u64)?;
-    segment.file.sync()?;
-    Ok(trailer)
+    segment.file.sync().map_err(untrusted)?;
+    Ok(Sealed { segment, trailer, hashes })
 }
 
-/// The index's bytes, which belong at `at`, and the trailer that goes behind them.
-fn build(mut leaves: Vec<Leaf>, at: u64, number: u64, commits: (u64, u64)) -> (Vec<u8>, Trailer) {
-    leaves.sort_by_cached_key(|leaf| (hash(&leaf.stream), leaf.stream.clone()));
+/// The index's bytes, which belong at `at`, and the trailer that goes behind them. The leaves are
+/// in order.
+fn build(leaves: &[Leaf], at: u64, number: u64, commits: (u64, u64)) -> (Vec<u8>, Trailer) {
     let (mut entries, mut extents) = (Vec::with_capacity(leaves.len() * ENTRY_BYTES), Vec::new());
     let (mut text, mut open) = (Vec::new(), Vec::new());
     for (n, leaf) in leaves.iter().enumerate() {

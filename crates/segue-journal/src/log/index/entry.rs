@@ -58,6 +58,11 @@ pub(super) fn hash(key: &StreamKey) -> u64 {
     h ^ (h >> 33)
 }
 
+/// What is kept in memory of a hash: in the order of the whole ones.
+pub(super) fn short(hash: u64) -> u32 {
+    u32::try_from(hash >> 32).expect("the upper half of 64 bits")
+}
+
 /// Writes an entry whose text begins at `text_at` and whose extents begin with number `extent`.
 pub(super) fn encode_entry(
     leaf: &Leaf,
@@ -142,14 +147,8 @@ pub(super) struct RawEntry([u8; ENTRY_BYTES]);
 
 impl RawEntry {
     /// Of exactly [`ENTRY_BYTES`] bytes, if they match their checksum.
-    ///
-    /// The search goes by nothing else: a damaged hash is an error, and never "not found".
     pub(super) fn new(bytes: &[u8]) -> Option<Self> {
         (u32_at(bytes, 84) == crc32c(&bytes[..84])).then(|| Self(array(bytes, 0)))
-    }
-
-    pub(super) fn hash(&self) -> u64 {
-        u64_at(&self.0, 0)
     }
 
     /// Where its text is in the segment's.

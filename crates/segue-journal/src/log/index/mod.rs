@@ -1,4 +1,4 @@
-//! The index of a sealed segment: found by key without being read whole. See `docs/format.md`.
+//! The index of a sealed segment: a stream is found with two reads, one that is not there with none. See `docs/format.md`.
 
 mod build;
 mod entry;
@@ -8,21 +8,24 @@ use std::{io, ops::Range, sync::Arc};
 
 use segue_core::Seq;
 
-use super::{commit::Extent, layout::index, segment::Segment};
+use super::{
+    commit::Extent,
+    layout::{index, u32_at, u32_len},
+    segment::Segment,
+};
 use crate::stream::StreamKey;
 
 pub(crate) use build::write;
 pub(crate) use entry::{Entry, Leaf};
 pub(crate) use trailer::Trailer;
 
-use entry::{ENTRY_BYTES, EXTENT_BYTES, RawEntry, decode_extent, hash};
+use entry::{ENTRY_BYTES, EXTENT_BYTES, RawEntry, decode_extent, hash, short};
 
-/// Entries looked at with one read.
-const WINDOW: u32 = 64;
-/// Guesses from the hashes' even spread before the search only halves.
-const GUESSES: u32 = 3;
 /// Extents looked at with one read.
 const EXTENTS_AT_ONCE: u32 = 512;
+
+/// Extents verified with one read: 1 MiB.
+const VERIFIED_AT_ONCE: u32 = 32 << 10;
 
 /// Why an index gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -40,47 +43,61 @@ pub(crate) enum IndexError {
 pub(crate) struct Sealed {
     pub(crate) segment: Arc<Segment>,
     pub(crate) trailer: Trailer,
+    /// Of each entry the upper half of its hash, in order: 4 bytes a stream, so that asking for a
+    /// stream which is not here reads nothing.
+    hashes: Box<[u32]>,
 }
 
 impl Sealed {
+    /// Reads and verifies the entries, their text and the open list. Not the extents: there are far
+    /// more of them, each is verified when it is used, and one concerns only its own records.
+    pub(crate) fn open(segment: Arc<Segment>, trailer: Trailer) -> Result<Self, IndexError> {
+        let mut sealed = Self { segment, trailer, hashes: Box::default() };
+        let entries = sealed.entries()?;
+        let hashes = entries.iter().map(|entry| Some(short(hash(&entry.as_ref()?.stream))));
+        let hashes: Option<Box<[u32]>> = hashes.collect();
+        sealed.hashes = hashes.filter(|all| all.is_sorted()).ok_or_else(|| sealed.damaged())?;
+        sealed.open_list()?;
+        Ok(sealed)
+    }
+
     /// The stream's entry, if the stream was changed in this segment or was an open run at its end.
     pub(crate) fn find(&self, key: &StreamKey) -> Result<Option<Entry>, IndexError> {
-        let wanted = hash(key);
-        let mut at = self.lower_bound(wanted)?;
-        while at < self.trailer.entries {
-            let raw = self.raw_entries(at..at + 1)?;
-            let raw = raw.first().ok_or_else(|| self.damaged())?;
-            if raw.hash() != wanted {
-                return Ok(None);
-            }
-            let entry = self.entry(raw)?;
+        let wanted = short(hash(key));
+        let from = self.hashes.partition_point(|hash| *hash < wanted);
+        let same = self.hashes[from..].iter().take_while(|hash| **hash == wanted).count();
+        for at in from..from + same {
+            let entry = self.entry_at(u32_len(at))?;
             if entry.stream == *key {
                 return Ok(Some(entry));
             }
-            at += 1;
         }
         Ok(None)
     }
 
     /// The entries of the runs that were open at the segment's end.
     pub(crate) fn open_runs(&self) -> Result<Vec<Entry>, IndexError> {
-        let bytes = self.read(self.trailer.open_at, index(self.trailer.open) * 4)?;
-        if crc32c::crc32c(&bytes) != self.trailer.open_crc {
-            return Err(self.damaged());
-        }
-        let numbers = bytes.chunks_exact(4).map(|n| super::layout::u32_at(n, 0));
-        numbers.map(|at| self.entry_at(at)).collect()
+        self.open_list()?.into_iter().map(|at| self.entry_at(at)).collect()
     }
 
-    /// Every entry, in order.
-    pub(crate) fn entries(&self) -> Result<Vec<Entry>, IndexError> {
-        let raw = self.raw_entries(0..self.trailer.entries)?;
+    fn open_list(&self) -> Result<Vec<u32>, IndexError> {
+        let bytes = self.read(self.trailer.open_at, index(self.trailer.open) * 4)?;
+        let numbers: Vec<u32> = bytes.chunks_exact(4).map(|n| u32_at(n, 0)).collect();
+        let sound = crc32c::crc32c(&bytes) == self.trailer.open_crc
+            && numbers.iter().all(|at| *at < self.trailer.entries);
+        if sound { Ok(numbers) } else { Err(self.damaged()) }
+    }
+
+    /// Every entry, in order; `None` for one that is damaged.
+    pub(crate) fn entries(&self) -> Result<Vec<Option<Entry>>, IndexError> {
+        let entries =
+            self.read(self.trailer.entries_at, index(self.trailer.entries) * ENTRY_BYTES)?;
         let text = self.read(self.trailer.text_at, index(self.trailer.text_len))?;
-        let decode = |raw: &RawEntry| {
-            let text = text.get(raw.text())?;
-            raw.decode(text)
+        let decode = |bytes| {
+            let raw = RawEntry::new(bytes)?;
+            raw.decode(text.get(raw.text())?)
         };
-        raw.iter().map(|raw| decode(raw).ok_or_else(|| self.damaged())).collect()
+        Ok(entries.chunks_exact(ENTRY_BYTES).map(decode).collect())
     }
 
     /// The extents of an entry that hold `from` and what follows, some of them.
@@ -101,64 +118,28 @@ impl Sealed {
         Ok(extents)
     }
 
+    /// Verifies the extents of all entries.
+    pub(crate) fn verify_extents(&self) -> Result<(), IndexError> {
+        let all = self.trailer.extents;
+        let mut from = (0..all).step_by(index(VERIFIED_AT_ONCE));
+        from.try_for_each(|from| {
+            self.raw_extents(from..all.min(from.saturating_add(VERIFIED_AT_ONCE))).map(drop)
+        })
+    }
+
     /// All extents of an entry.
     pub(crate) fn all_extents(&self, entry: &Entry) -> Result<Vec<Extent>, IndexError> {
         self.raw_extents(entry.extents.clone())
     }
 
-    /// The first entry whose hash is not below `wanted`.
-    fn lower_bound(&self, wanted: u64) -> Result<u32, IndexError> {
-        let (mut lo, mut hi) = (0, self.trailer.entries);
-        let (mut lo_hash, mut hi_hash) = (0, u64::MAX);
-        let mut round = 0;
-        while lo < hi {
-            let guess = if round < GUESSES {
-                lo + interpolate(wanted, lo_hash..hi_hash, hi - lo)
-            } else {
-                lo + (hi - lo) / 2
-            };
-            round += 1;
-            let from = guess.saturating_sub(WINDOW / 2).max(lo);
-            let to = (from + WINDOW).min(hi);
-            let window = self.raw_entries(from..to)?;
-            let (Some(first), Some(last)) = (window.first(), window.last()) else {
-                return Err(self.damaged());
-            };
-            if wanted <= first.hash() && from > lo {
-                (hi, hi_hash) = (from, first.hash());
-            } else if wanted > last.hash() {
-                (lo, lo_hash) = (to, last.hash());
-            } else {
-                let below = window.partition_point(|raw| raw.hash() < wanted);
-                return Ok(from + super::layout::u32_len(below));
-            }
-        }
-        Ok(lo)
-    }
-
     fn entry_at(&self, at: u32) -> Result<Entry, IndexError> {
-        if at >= self.trailer.entries {
-            return Err(self.damaged());
-        }
-        let raw = self.raw_entries(at..at + 1)?;
-        self.entry(raw.first().ok_or_else(|| self.damaged())?)
-    }
-
-    fn entry(&self, raw: &RawEntry) -> Result<Entry, IndexError> {
+        let entry = u64::from(self.trailer.entries_at) + u64::from(at) * ENTRY_BYTES as u64;
+        let bytes = self.read_at(entry, ENTRY_BYTES)?;
+        let raw = RawEntry::new(&bytes).ok_or_else(|| self.damaged())?;
         let text = raw.text();
-        if text.end > index(self.trailer.text_len) {
-            return Err(self.damaged());
-        }
         let at = u64::from(self.trailer.text_at) + text.start as u64;
         let text = self.read_at(at, text.len())?;
         raw.decode(&text).ok_or_else(|| self.damaged())
-    }
-
-    fn raw_entries(&self, range: Range<u32>) -> Result<Vec<RawEntry>, IndexError> {
-        let at = u64::from(self.trailer.entries_at) + u64::from(range.start) * ENTRY_BYTES as u64;
-        let bytes = self.read_at(at, range.len() * ENTRY_BYTES)?;
-        let entries = bytes.chunks_exact(ENTRY_BYTES).map(RawEntry::new);
-        entries.collect::<Option<_>>().ok_or_else(|| self.damaged())
     }
 
     fn raw_extents(&self, range: Range<u32>) -> Result<Vec<Extent>, IndexError> {
@@ -183,12 +164,4 @@ impl Sealed {
     fn damaged(&self) -> IndexError {
         IndexError::Damaged { segment: self.segment.number }
     }
-}
-
-/// Where `wanted` would be among `n` hashes spread evenly over `range`.
-fn interpolate(wanted: u64, range: Range<u64>, n: u32) -> u32 {
-    let width = u128::from(range.end.saturating_sub(range.start)).max(1);
-    let into = u128::from(wanted.saturating_sub(range.start)).min(width);
-    let at = into * u128::from(n) / width;
-    u32::try_from(at).unwrap_or(u32::MAX).min(n.saturating_sub(1))
 }

@@ -1,12 +1,14 @@
 //! Torn tails are cut, damage is named, and everything else is served.
 
 use super::{
-    Bytes, Driven, Epoch, FaultyDisk, Journal, Part, ReadError, SEGMENT, Seq, append, options, run,
-    segment, session,
+    AppendError, Bytes, Driven, Epoch, FaultyDisk, Journal, Part, ReadError, SEGMENT, Seq, append,
+    options, run, segment, session,
 };
 use crate::{
+    api::Position,
     disk::Disk,
     log::{check, layout::HEAD_BYTES},
+    stream::StreamKind,
 };
 use std::{path::Path, sync::Arc};
 
@@ -214,4 +216,100 @@ fn check_finds_nothing_in_a_sound_journal() {
     let report = check(Path::new("/data/segue"), &disk).expect("checked");
     assert_eq!((report.records, report.faults.as_slice()), (records, [].as_slice()));
     assert_eq!(report.commits, records + 1);
+}
+
+#[test]
+fn a_flipped_byte_of_an_index_is_found_at_open_and_the_index_made_anew() {
+    let disk = FaultyDisk::new(1);
+    let driven = Driven::open(&disk);
+    driven.create(&session("s"));
+    driven.create(&run("r"));
+    while driven.log.store.table().sealed.len() < 3 {
+        driven.append(&session("s"), &"x".repeat(200));
+        driven.settle();
+    }
+    let expected = driven.read(&session("s")).expect("readable");
+    let trailers: Vec<_> =
+        driven.log.store.table().sealed.iter().map(|sealed| sealed.trailer).collect();
+    drop(driven);
+    for (number, trailer) in (1..).zip(trailers) {
+        let image = disk.live(&segment(number));
+        let parts = [trailer.entries_at, trailer.extents_at, trailer.text_at, trailer.open_at];
+        for at in parts.map(|at| at + 3) {
+            let at = at as usize;
+            disk.damage(&segment(number), at, &[image[at] ^ 1]);
+            let faults = check(Path::new("/data/segue"), &disk).expect("checked").faults;
+            assert!(!faults.is_empty(), "byte {at} of segment {number}");
+            let driven = Driven::open(&disk);
+            driven.settle();
+            assert_eq!(driven.read(&session("s")).expect("readable"), expected);
+            assert_eq!(driven.log.open_runs(), [run("r")]);
+            let changed = driven.log.changed_since(Position(0), StreamKind::Session);
+            assert_eq!(changed.expect("readable"), [session("s")]);
+            drop(driven);
+            let faults = check(Path::new("/data/segue"), &disk).expect("checked").faults;
+            assert_eq!(faults, [], "byte {at} of segment {number}");
+        }
+    }
+}
+
+#[test]
+fn damage_of_an_index_while_the_log_is_open_concerns_its_stream_alone() {
+    let disk = FaultyDisk::new(1);
+    let driven = Driven::open(&disk);
+    for id in ["lost", "kept"] {
+        driven.create(&session(id));
+    }
+    driven.create(&run("filler"));
+    while driven.log.store.table().sealed.len() < 2 {
+        driven.append(&run("filler"), &"x".repeat(200));
+        driven.settle();
+    }
+    let index = driven.log.store.table().sealed[0].trailer.entries_at as usize;
+    let text = disk.live(&segment(1))[index..].windows(4).position(|four| four == b"lost");
+    disk.damage(&segment(1), index + text.expect("the key is in the index"), b"L");
+    let refused = driven.commit(vec![append(&session("lost"), "x")]);
+    assert_eq!(refused, Err(AppendError::Unreadable(session("lost"))));
+    driven.create(&session("new"));
+    driven.append(&session("kept"), "x");
+    let changed = driven.log.changed_since(Position(0), StreamKind::Session);
+    let mut changed = changed.expect("readable");
+    changed.sort_unstable();
+    assert_eq!(changed, [session("kept"), session("new")]);
+    assert!(driven.fatal.lock().expect("lock").is_empty());
+}
+
+#[test]
+fn damage_at_the_end_of_a_full_segment_is_no_torn_tail() {
+    let disk = FaultyDisk::new(1);
+    let driven = Driven::open(&disk);
+    driven.create(&run("a"));
+    while driven.log.store.table().unsealed.len() < 2 {
+        driven.append(&run("a"), &"x".repeat(200));
+    }
+    let last = driven.log.store.table().unsealed[0].commits.1;
+    drop(driven);
+    disk.damage(&segment(1), commits_end(&disk, 1) - 20, b"X");
+    let faults = check(Path::new("/data/segue"), &disk).expect("checked").faults;
+    assert!(!faults.is_empty());
+    let driven = Driven::open(&disk);
+    let [damage] = driven.log.damage() else { panic!("{:?}", driven.log.damage()) };
+    let what = "its checksum is wrong";
+    assert_eq!((damage.first_commit, damage.last_commit, damage.what), (last, last, what));
+}
+
+#[test]
+fn check_takes_a_torn_tail_before_a_spare_for_one() {
+    let (disk, _) = two_runs();
+    let driven = Driven::open(&disk);
+    driven.log.step_keeper();
+    driven.append(&run("a"), &"z".repeat(500));
+    drop(driven);
+    assert!(disk.list(Path::new("/data/segue/journal")).expect("listed").len() > 2, "a spare");
+    let end = commits_end(&disk, 1);
+    disk.damage(&segment(1), end - 200, &[0; 200]);
+    let report = check(Path::new("/data/segue"), &disk).expect("checked");
+    assert_eq!(report.faults, []);
+    assert!(Driven::open(&disk).log.damage().is_empty());
+    assert_eq!(check(Path::new("/data/segue"), &disk).expect("checked"), report);
 }

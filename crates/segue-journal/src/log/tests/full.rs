@@ -2,7 +2,10 @@
 
 use std::io;
 
-use super::{AppendError, Driven, FaultyDisk, Journal, Part, SEGMENT, Seq, append, closing, run};
+use super::{
+    AppendError, Driven, FaultyDisk, Journal, Part, SEGMENT, Seq, Step, append, closing, run,
+};
+use crate::disk::Survival;
 
 #[test]
 fn i07_a_full_disk_leaves_no_hole() {
@@ -131,4 +134,64 @@ fn a_batch_larger_than_a_segment_goes_alone() {
     drop(driven);
     let driven = Driven::open(&disk);
     assert_eq!(driven.read(&run("a")).expect("readable"), expected);
+}
+
+#[test]
+fn i07_a_sync_that_finds_no_room_ends_the_log_and_what_it_refused_stays_in_doubt() {
+    for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+        let disk = FaultyDisk::new(1);
+        let driven = Driven::open(&disk);
+        driven.create(&run("a"));
+        disk.fail_nth_sync(0, kind);
+        let failed = driven.commit(vec![append(&run("a"), "in doubt")]);
+        assert!(matches!(failed, Err(AppendError::Poisoned(_))), "{kind}: {failed:?}");
+        assert_eq!(driven.fatal.lock().expect("lock").len(), 1);
+        let later = driven.commit(vec![append(&run("a"), "later")]);
+        assert!(matches!(later, Err(AppendError::Poisoned(_))));
+    }
+}
+
+#[test]
+fn i07_an_index_whose_sync_finds_no_room_ends_the_log_and_nothing_acknowledged_vanishes() {
+    // The first of the two syncs of a sealing, and the second.
+    for before in [0, 1] {
+        let disk = FaultyDisk::new(1);
+        let driven = Driven::open(&disk);
+        driven.create(&run("a"));
+        let mut acknowledged = Vec::new();
+        while driven.log.store.table().unsealed.len() < 2 {
+            let text = format!("{}{}", acknowledged.len(), "x".repeat(300));
+            driven.append(&run("a"), &text);
+            acknowledged.push(text);
+        }
+        // There is a spare, so that the keeper's next chore is the sealing.
+        driven.log.store.make_spare().expect("a spare");
+        disk.fail_nth_sync(before, io::ErrorKind::StorageFull);
+        assert_eq!(driven.log.step_keeper(), Step::Closed);
+        let later = driven.commit(vec![append(&run("a"), "later")]);
+        assert!(matches!(later, Err(AppendError::Poisoned(_))));
+        assert_eq!(driven.fatal.lock().expect("lock").len(), 1);
+        drop(driven);
+        disk.restart();
+        for disk in [disk.clone(), disk.power_loss(Survival::Nothing)] {
+            let driven = Driven::open(&disk);
+            assert_eq!(driven.read(&run("a")).expect("readable"), acknowledged);
+            assert!(driven.log.damage().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_large_end_is_refused_so_that_the_small_ones_fit() {
+    let disk = FaultyDisk::new(1);
+    let driven = Driven::open(&disk);
+    for id in ["a", "b", "c"] {
+        driven.create(&run(id));
+    }
+    fill(&driven, &disk);
+    let large = driven.commit(vec![closing(&run("b"), &"x".repeat(400))]);
+    assert_eq!(large, Err(AppendError::DiskFull));
+    for id in ["b", "c"] {
+        driven.commit(vec![closing(&run(id), "the end, and what a terminal says")]).expect("fits");
+    }
 }

@@ -3,8 +3,10 @@ mod conformance;
 mod crash;
 mod damage;
 mod full;
+mod levels;
 mod open;
 mod sealing;
+mod threads;
 
 use std::{
     future::Future,

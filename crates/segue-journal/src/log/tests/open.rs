@@ -197,3 +197,95 @@ fn a_torn_creation_of_a_segment_is_forgotten() {
         assert_eq!(driven.append(&run("a"), "one"), 1);
     }
 }
+
+/// A journal with sealed segments.
+fn sealed(disk: &FaultyDisk, segments: usize) {
+    let driven = Driven::open(disk);
+    driven.create(&session("s"));
+    while driven.log.store.table().sealed.len() < segments {
+        driven.append(&session("s"), &"x".repeat(200));
+        driven.settle();
+    }
+}
+
+#[test]
+fn segments_of_another_journal_are_refused_and_left_alone() {
+    let disk = FaultyDisk::new(1);
+    sealed(&disk, 2);
+    let other = FaultyDisk::new(2);
+    drop(Driven::open(&other));
+    let format = Path::new("/data/segue/journal/FORMAT");
+    disk.damage(format, 0, &other.live(format));
+    let before = [1, 2, 3].map(|number| disk.live(&segment(number)));
+    let refused = Driven::with(options(Arc::new(disk.clone()))).err().expect("refused");
+    assert!(refused.to_string().contains("another journal"), "{refused}");
+    assert_eq!([1, 2, 3].map(|number| disk.live(&segment(number))), before);
+}
+
+#[test]
+fn a_segment_under_another_number_is_refused_and_left_alone() {
+    let disk = FaultyDisk::new(1);
+    sealed(&disk, 1);
+    let image = disk.live(&segment(1));
+    disk.rename(&segment(1), &segment(9)).expect("renamed");
+    let refused = Driven::with(options(Arc::new(disk.clone()))).err().expect("refused");
+    assert!(refused.to_string().contains("the number in its head"), "{refused}");
+    assert_eq!(disk.live(&segment(9)), image);
+}
+
+#[test]
+fn a_damaged_head_over_bytes_that_are_no_commits_is_refused_and_left_alone() {
+    let disk = FaultyDisk::new(1);
+    drop(Driven::open(&disk));
+    disk.damage(&segment(1), 20, &[0xff]);
+    disk.damage(&segment(1), 1_000, b"something");
+    let image = disk.live(&segment(1));
+    let refused = Driven::with(options(Arc::new(disk.clone()))).err().expect("refused");
+    assert!(matches!(refused, OpenError::Unreadable { .. }), "{refused}");
+    assert_eq!(disk.live(&segment(1)), image);
+    // Over nothing it is made anew.
+    disk.damage(&segment(1), 1_000, &[0; 9]);
+    let driven = Driven::open(&disk);
+    driven.create(&run("a"));
+    assert_ne!(disk.live(&segment(1))[20], 0xff);
+}
+
+#[test]
+fn a_missing_first_segment_is_named() {
+    let disk = FaultyDisk::new(1);
+    sealed(&disk, 3);
+    disk.remove(&segment(1)).expect("removed");
+    let faults = check(Path::new("/data/segue"), &disk).expect("checked").faults;
+    assert!(faults.iter().any(|fault| fault.what.contains("commits 1 to")), "{faults:?}");
+    let driven = Driven::open(&disk);
+    let [damage] = driven.log.damage() else { panic!("{:?}", driven.log.damage()) };
+    assert_eq!((damage.segment, damage.first_commit), (2, 1));
+}
+
+#[test]
+fn a_stream_that_is_nowhere_costs_no_reads() {
+    let faulty = FaultyDisk::new(1);
+    sealed(&faulty, 5);
+    let disk = Arc::new(CountingDisk::new(Arc::new(faulty)));
+    let driven = Driven::with(options(disk.clone())).expect("open");
+    let before = disk.counts().reads;
+    for n in 0..50 {
+        driven.create(&run(&n.to_string()));
+    }
+    assert!(driven.log.info(&run("unknown")).is_err());
+    assert_eq!(disk.counts().reads, before);
+}
+
+#[test]
+fn folders_above_the_data_folder_are_made_and_durable() {
+    let disk = FaultyDisk::new(1);
+    let mut options = options(Arc::new(disk.clone()));
+    options.dir = "/a/b/c".into();
+    let driven = Driven::with(options.clone()).expect("open");
+    driven.create(&run("a"));
+    drop(driven);
+    let disk = disk.power_loss(Survival::Nothing);
+    assert_eq!(disk.list(Path::new("/a/b/c")).expect("listed"), ["journal"]);
+    options.disk = Arc::new(disk);
+    assert!(Driven::with(options).expect("open").log.info(&run("a")).is_ok());
+}

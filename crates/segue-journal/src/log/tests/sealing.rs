@@ -182,7 +182,7 @@ fn an_index_has_the_state_at_its_segments_end() {
     assert!(sealed.find(&run("later")).expect("readable").is_none());
     assert!(sealed.find(&run("never")).expect("readable").is_none());
     let entries = sealed.entries().expect("readable");
-    for entry in &entries {
+    for entry in entries.iter().flatten() {
         let found = sealed.find(&entry.stream).expect("readable");
         assert_eq!(found.as_ref(), Some(entry));
     }

@@ -1,7 +1,9 @@
 //! Views in an `SQLite` file.
 //!
 //! The file can be deleted at any time while no process uses it, and is filled again from the
-//! journal. So one that cannot be used, or holds another version, is deleted and begun anew. It
+//! journal. So one that cannot be used, or holds another version, is deleted and begun anew. The
+//! whole of it is not verified at open: damage is found where it is met, and the file is then
+//! deleted, for the next open. It
 //! is for people too: real tables and columns, to be asked with `sqlite3`.
 
 mod sql;
@@ -72,7 +74,7 @@ impl SqliteViews {
             path: path.to_owned(),
             schema,
             readers: Mutex::default(),
-            writer: Writer::spawn(writer, &schema)?,
+            writer: Writer::spawn(writer, path, &schema)?,
         })
     }
 
@@ -86,7 +88,7 @@ impl SqliteViews {
             Some(connection) => connection,
             None => connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?,
         };
-        let result = query(&connection)?;
+        let result = query(&connection).map_err(|error| told(&self.path, error))?;
         let mut idle = self.idle();
         if idle.len() < IDLE_READERS {
             idle.push(connection);
@@ -261,8 +263,24 @@ impl ToSql for Value {
 
 impl From<rusqlite::Error> for ViewError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Store(error.to_string())
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged(error.to_string())
+            }
+            _ => Self::Store(error.to_string()),
+        }
     }
+}
+
+/// An error as callers get it. A file that turns out to be damaged loses its name, so that the next
+/// open begins anew; who has it open goes on with what can still be read.
+fn told(path: &Path, error: impl Into<ViewError>) -> ViewError {
+    let error = error.into();
+    if matches!(error, ViewError::Damaged(_)) && fs::remove_file(path).is_ok() {
+        tracing::error!(path = %path.display(), %error, "the views are rebuilt at the next start");
+        metrics::counter!("segue_views_discarded_total").increment(1);
+    }
+    error
 }
 
 impl From<io::Error> for ViewError {

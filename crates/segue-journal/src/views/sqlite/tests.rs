@@ -107,6 +107,32 @@ fn what_is_not_a_database_is_replaced() {
 }
 
 #[test]
+fn a_file_found_damaged_while_in_use_is_begun_anew_at_the_next_open() {
+    for write in [false, true] {
+        let mut fixture = InFile::new();
+        fill(&*fixture.store());
+        fixture.store = None;
+        // Its page of rows; the schema and the position stay sound.
+        let mut image = fs::read(fixture.path()).expect("read");
+        let page = |number: i64| (usize::try_from(number).expect("small") - 1) * 4096;
+        let songs = fixture.ask("SELECT rootpage FROM sqlite_schema WHERE name = 'songs'");
+        image[page(songs)..page(songs + 1)].fill(0xa5);
+        fs::write(fixture.path(), image).expect("written");
+        let store = fixture.open(SCHEMA);
+        let met = if write {
+            block_on(store.apply(vec![put("a")], Vec::new(), Position(10)))
+        } else {
+            store.get("songs", &Value::Text("a".into())).map(drop)
+        };
+        assert!(matches!(met, Err(ViewError::Damaged(_))), "{met:?}");
+        drop(store);
+        assert_eq!(fixture.open(SCHEMA).position(), Ok(Position(0)));
+        fill(&*fixture.store());
+        assert_eq!(fixture.store().position(), Ok(Position(9)));
+    }
+}
+
+#[test]
 fn a_busy_file_is_left_alone() {
     let fixture = InFile::new();
     fill(&*fixture.store());

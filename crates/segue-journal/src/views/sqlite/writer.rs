@@ -4,6 +4,7 @@
 //! position together, so that none is ever ahead of another.
 
 use std::{
+    path::{Path, PathBuf},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::{self, JoinHandle},
 };
@@ -11,7 +12,7 @@ use std::{
 use rusqlite::{Connection, Transaction, TransactionBehavior, params_from_iter};
 use tokio::sync::oneshot;
 
-use super::sql;
+use super::{sql, told};
 use crate::{
     api::Position,
     views::{Applied, Change, Checkpoint, Schema, ViewError},
@@ -41,9 +42,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn spawn(connection: Connection, schema: &Schema) -> Result<Self, ViewError> {
+    pub(super) fn spawn(
+        connection: Connection,
+        path: &Path,
+        schema: &Schema,
+    ) -> Result<Self, ViewError> {
         let (jobs, queue) = sync_channel(QUEUE);
-        let state = State { connection, schema: *schema };
+        let state = State { connection, path: path.to_owned(), schema: *schema };
         let thread = thread::Builder::new().name("segue-views".into());
         let thread = thread.spawn(move || state.run(&queue))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
@@ -76,6 +81,7 @@ impl Drop for Writer {
 
 struct State {
     connection: Connection,
+    path: PathBuf,
     schema: Schema,
 }
 
@@ -84,7 +90,7 @@ impl State {
         while let Ok(first) = queue.recv() {
             let mut jobs = vec![first];
             jobs.extend(queue.try_iter().take(GROUP - 1));
-            let written = self.write(&jobs);
+            let written = self.write(&jobs).map_err(|error| told(&self.path, error));
             if let Err(error) = &written {
                 // What is queued behind builds on what failed: its rows without these would be
                 // ahead of their checkpoints.

@@ -1,0 +1,13 @@
+//! The binary as its users meet it: real processes, real sockets, real signals.
+
+#![expect(clippy::unwrap_used, reason = "what is not there fails the test")]
+
+mod bad_input;
+mod commands;
+mod crash;
+mod curl;
+mod exec;
+mod folder;
+mod full_disk;
+mod push;
+mod support;
