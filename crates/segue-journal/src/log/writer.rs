@@ -102,8 +102,6 @@ impl Writer {
         store.guard("the writer panicked", || {
             loop {
                 self.store.queue.wait();
-                // Whoever is about to submit goes first, also on one core: the commit takes them along.
-                std::thread::yield_now();
                 if self.step() == Step::Closed {
                     return;
                 }

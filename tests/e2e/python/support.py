@@ -1,0 +1,81 @@
+"""A real server for a test, and small words for what tests ask of it."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+
+import httpx
+
+PATIENCE_S = 60
+LOOK_S = 0.02
+
+
+def until(what, look):
+    """Waits until `look` gives something true, and gives it."""
+    end = time.monotonic() + PATIENCE_S
+    while not (found := look()):
+        if time.monotonic() > end:
+            raise AssertionError(f"waited in vain until {what}")
+        time.sleep(LOOK_S)
+    return found
+
+
+class Server:
+    """A `segue serve` over a data folder of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.http = None
+        self._serve("127.0.0.1:0")
+
+    def _serve(self, listen):
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
+        data = str(self.folder / "data")
+        command = [os.environ["SEGUE_BIN"], "serve", "--listen", listen, "--data", data]
+        log = (self.folder / "log").open("ab")
+        self.process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=log)
+        first = self.process.stdout.readline().decode()
+        found = re.match(r"Segue is at (http://\S+)/$", first)
+        assert found, f"the server did not come up: {(self.folder / 'log').read_text()}"
+        self.url = found[1]
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_S)
+
+    def kill(self):
+        self.http.close()
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()
+
+    def again(self):
+        """Starts it again, at the same address over the same data."""
+        self._serve(self.url.removeprefix("http://"))
+
+    def start(self, **body):
+        answer = self.http.post("/v1/sessions/s/runs", json=body)
+        assert answer.status_code == 202, answer.text
+        return answer.json()["id"]
+
+    def run(self, run):
+        return self.http.get(f"/v1/runs/{run}").json()
+
+    def wait_for_end(self, run):
+        return until("the run has ended", lambda: self.run(run).get("ended_at"))
+
+    def journal(self, run):
+        """All events that the journal has of a run."""
+        events, after = [], f"{run}:0"
+        while after:
+            page = self.http.get(
+                f"/v1/runs/{run}/events",
+                params={"after": after},
+                headers={"accept": "application/json"},
+            ).json()
+            events += page["data"]
+            after = page["next"] if page["data"] else None
+        return events
+
+
+def text_of(events):
+    return "".join(event["text"] for event in events if event["type"] == "text.delta")

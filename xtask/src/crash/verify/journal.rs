@@ -1,0 +1,198 @@
+//! A run as its server gives it when nothing runs.
+
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use crate::crash::site::Site;
+
+/// All events of a run.
+#[derive(Debug)]
+pub(in crate::crash) struct Journal {
+    run: String,
+    text: String,
+    events: Vec<Value>,
+    /// What the run's own resource says.
+    resource: Value,
+}
+
+/// What a run must still be later.
+#[derive(Clone, Debug)]
+pub(in crate::crash) struct Digest {
+    pub(in crate::crash) run: String,
+    pub(in crate::crash) events: u64,
+    pub(in crate::crash) status: String,
+    hash: u64,
+}
+
+impl Journal {
+    /// Reads a run; `None` if there is none.
+    pub(in crate::crash) async fn read(site: &Site, run: &str) -> anyhow::Result<Option<Self>> {
+        let resource = site.get(&format!("/v1/runs/{run}"), "application/json").await?;
+        if resource.status() == 404 {
+            return Ok(None);
+        }
+        let path = format!("/v1/runs/{run}/events?live=false");
+        let answer = site.get(&path, "application/x-ndjson").await?;
+        ensure!(answer.status() == 200, "{run}: got {}: {}", answer.status(), answer.text());
+        let text = String::from_utf8(answer.body).with_context(|| format!("{run}: not text"))?;
+        let parse = |line| serde_json::from_str(line).with_context(|| format!("{run}: {line}"));
+        let events = text.lines().map(parse).collect::<anyhow::Result<Vec<Value>>>()?;
+        ensure!(!events.is_empty(), "{run}: it exists and has no event");
+        Ok(Some(Self { run: run.to_owned(), text, events, resource: resource.json() }))
+    }
+
+    pub(super) fn run(&self) -> &str {
+        &self.run
+    }
+
+    pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
+        self.text.lines()
+    }
+
+    pub(super) fn last_seq(&self) -> u64 {
+        self.events.len() as u64
+    }
+
+    pub(super) fn last(&self) -> &Value {
+        &self.events[self.events.len() - 1]
+    }
+
+    /// The status by the terminal event; empty if the last event is none.
+    pub(super) fn status(&self) -> &str {
+        let name = self.last()["type"].as_str().unwrap_or_default();
+        if is_terminal(name) { name.trim_start_matches("run.") } else { "" }
+    }
+
+    /// The producer's items, by number.
+    pub(super) fn items(&self) -> impl Iterator<Item = (u64, &Value)> {
+        self.events.iter().filter_map(|event| Some((event["n"].as_u64()?, event)))
+    }
+
+    /// Where an item stands.
+    pub(super) fn seq_of(&self, item: u64) -> Option<u64> {
+        let (_, event) = self.items().find(|(n, _)| *n == item)?;
+        event["seq"].as_u64()
+    }
+
+    /// Dense from 1; begins with its start; one terminal, last; nothing left open; and the run's
+    /// resource agrees.
+    pub(super) fn check_shape(&self) -> anyhow::Result<()> {
+        let run = &self.run;
+        let mut open = BTreeSet::new();
+        for (index, event) in self.events.iter().enumerate() {
+            let (expected, name) = (index as u64 + 1, event["type"].as_str().unwrap_or_default());
+            ensure!(event["seq"] == expected, "{run}: {event} stands where {expected} should");
+            ensure!(event["run_id"] == **run, "{run}: has an event of another run: {event}");
+            ensure!((name == "run.started") == (expected == 1), "{run}: {event}");
+            let last = expected == self.last_seq();
+            ensure!(is_terminal(name) == last, "{run}: {expected} of {}: {event}", self.last_seq());
+            let part = &event["part"];
+            let fine = match name {
+                "text.start" => open.insert(part.to_string()),
+                "text.delta" => open.contains(&part.to_string()),
+                "text.end" => open.remove(&part.to_string()),
+                _ => true,
+            };
+            ensure!(fine, "{run}: {event} with {open:?} open");
+        }
+        ensure!(open.is_empty(), "{run}: ends with {open:?} open");
+        self.check_resource()
+    }
+
+    fn check_resource(&self) -> anyhow::Result<()> {
+        let (run, resource) = (&self.run, &self.resource);
+        ensure!(resource["status"] == *self.status(), "{run}: is {resource}");
+        ensure!(resource["last_seq"] == self.last_seq(), "{run}: is {resource}");
+        Ok(())
+    }
+
+    /// Reading it again gives the same.
+    pub(super) async fn check_unchanged(&self, site: &Site) -> anyhow::Result<()> {
+        self.digest().check(site).await
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        let mut hasher = DefaultHasher::new();
+        self.text.hash(&mut hasher);
+        Digest {
+            run: self.run.clone(),
+            events: self.last_seq(),
+            status: self.status().to_owned(),
+            hash: hasher.finish(),
+        }
+    }
+}
+
+impl Digest {
+    /// The run is as it was.
+    pub(in crate::crash) async fn check(&self, site: &Site) -> anyhow::Result<()> {
+        let now = Journal::read(site, &self.run).await?;
+        let now = now.with_context(|| format!("{}: is gone", self.run))?.digest();
+        ensure!(now.hash == self.hash, "{}: was {self:?}, is {now:?}", self.run);
+        Ok(())
+    }
+}
+
+fn is_terminal(name: &str) -> bool {
+    matches!(name, "run.finished" | "run.stopped" | "run.failed" | "run.interrupted")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const GOOD: [&str; 5] =
+        ["run.started", "text.start", "text.delta", "text.end", "run.interrupted"];
+
+    fn journal(names: &[&str]) -> Journal {
+        let event = |(index, name): (usize, &&str)| json!({"seq": index + 1, "run_id": "r", "type": name, "part": "p", "n": index});
+        let events: Vec<Value> = names.iter().enumerate().map(event).collect();
+        let resource = json!({"status": "interrupted", "last_seq": names.len()});
+        let text = events.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+        Journal { run: "r".into(), text, events, resource }
+    }
+
+    #[test]
+    fn a_whole_run_is_fine() {
+        let good = journal(&GOOD);
+        good.check_shape().unwrap();
+        assert_eq!((good.status(), good.last_seq(), good.seq_of(2)), ("interrupted", 5, Some(3)));
+    }
+
+    #[test]
+    fn whatever_is_taken_away_or_doubled_is_seen() {
+        for (index, name) in GOOD.into_iter().enumerate() {
+            let mut names = GOOD.to_vec();
+            names.remove(index);
+            // A run without deltas is fine.
+            assert_eq!(journal(&names).check_shape().is_ok(), index == 2, "without {index}");
+            let mut names = GOOD.to_vec();
+            names.insert(index, name);
+            assert_eq!(journal(&names).check_shape().is_ok(), index == 2, "{index} twice");
+        }
+    }
+
+    #[test]
+    fn a_hole_in_the_numbers_and_a_wrong_resource_are_seen() {
+        let mut holed = journal(&GOOD);
+        holed.events[3]["seq"] = 9.into();
+        assert!(holed.check_shape().is_err());
+        let mut running = journal(&GOOD);
+        running.resource["status"] = "running".into();
+        assert!(running.check_shape().is_err());
+    }
+
+    #[test]
+    fn another_byte_is_another_digest() {
+        let (one, mut other) = (journal(&GOOD), journal(&GOOD));
+        other.text.push(' ');
+        assert_ne!(one.digest().hash, other.digest().hash);
+    }
+}
