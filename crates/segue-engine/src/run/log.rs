@@ -37,6 +37,9 @@ struct Accepted {
     last_seq: u64,
 }
 
+/// A way to read a run's write state from its stream.
+type Load = fn(&dyn Journal, &StreamKey) -> Result<RunLog, ReadError>;
+
 /// What a producer's numbers say of an append.
 enum Claim {
     New,
@@ -190,19 +193,12 @@ impl RunLog {
         }
     }
 
-    fn refresh_to_end(&mut self, run: &Run) -> Result<(), AppendError> {
-        if self.stale {
-            let ending = self.ending;
-            *self = Self { ending, ..Self::load_to_end(&*run.journal, &run.stream)? };
-        }
-        Ok(())
-    }
-
-    fn refresh(&mut self, run: &Run) -> Result<(), AppendError> {
+    /// Reads a stale copy again with `load`.
+    fn refresh(&mut self, run: &Run, load: Load) -> Result<(), AppendError> {
         if self.stale {
             metrics::counter!("segue_run_log_reloads_total").increment(1);
             let ending = self.ending;
-            *self = Self { ending, ..Self::load(&*run.journal, &run.stream)? };
+            *self = Self { ending, ..load(&*run.journal, &run.stream)? };
         }
         Ok(())
     }
@@ -281,7 +277,7 @@ impl Run {
         claim: Option<ProducerClaim>,
     ) -> Result<Ticket, AppendError> {
         let mut log = self.log();
-        log.refresh(self)?;
+        log.refresh(self, RunLog::load)?;
         if let Some(claim) = &claim
             && matches!(log.check_claim(claim)?, Claim::Duplicate)
         {
@@ -320,7 +316,7 @@ impl Run {
     /// Whether a producer's numbers were taken before.
     pub(crate) fn is_duplicate(&self, claim: &ProducerClaim) -> Result<bool, AppendError> {
         let mut log = self.log();
-        log.refresh(self)?;
+        log.refresh(self, RunLog::load)?;
         log.check_claim(claim).map(|claim| matches!(claim, Claim::Duplicate))
     }
 
@@ -339,7 +335,7 @@ impl Run {
         claim: Option<&ProducerClaim>,
     ) -> Result<Ticket, AppendError> {
         let mut log = self.log();
-        log.refresh_to_end(self)?;
+        log.refresh(self, RunLog::load_to_end)?;
         if let Some(claim) = claim
             && matches!(log.check_claim(claim)?, Claim::Duplicate)
         {
