@@ -323,7 +323,7 @@ impl Run {
     /// An append without records: the journal answers with the original's range, in queue order,
     /// so that the original is settled by then.
     fn ask_for_original(&self, permit: Permit, claim: ProducerClaim) -> Ticket {
-        self.journal.submit(permit, ask_for_original(&self.stream, Epoch(FIRST_EPOCH), claim))
+        self.journal.submit(permit, ask_for_original(&self.stream, claim))
     }
 
     /// Submits the run's last events, its terminal and its session's record as one batch.
@@ -346,6 +346,9 @@ impl Run {
             return Err(AppendError::RunEnded);
         }
         let parts = terminal_parts(&mut log, &self.facts, last, outcome, claim.cloned());
+        if let Some(claim) = claim {
+            log.adopt_claim(claim);
+        }
         log.ended = true;
         Ok(self.journal.submit(permit, Batch { parts }))
     }
@@ -378,14 +381,14 @@ pub(crate) async fn original_of_ended(
     claim: ProducerClaim,
 ) -> Result<Appended, AppendError> {
     check_claim_of_ended(journal, stream, &claim)?;
-    let epoch = journal.info(stream)?.epoch;
     let permit = journal.reserve(stream, 0).await?;
-    let committed = journal.submit(permit, ask_for_original(stream, epoch, claim)).await?;
+    let committed = journal.submit(permit, ask_for_original(stream, claim)).await?;
     Ok(Appended::from(&committed))
 }
 
-/// A batch that asks what became of a producer's numbers, and is refused if nothing did.
-fn ask_for_original(stream: &StreamKey, epoch: Epoch, claim: ProducerClaim) -> Batch {
+/// A batch that asks what became of a producer's numbers, and is refused if nothing did: no stream
+/// expects seq 0. Its epoch is never stale, for the end of the run may be on its way.
+fn ask_for_original(stream: &StreamKey, claim: ProducerClaim) -> Batch {
     let op = Op::Append {
         records: Vec::new(),
         create: false,
@@ -393,5 +396,5 @@ fn ask_for_original(stream: &StreamKey, epoch: Epoch, claim: ProducerClaim) -> B
         expect: Some(Seq::ZERO),
         producer: Some(claim),
     };
-    Batch { parts: vec![Part { stream: stream.clone(), op, epoch }] }
+    Batch { parts: vec![Part { stream: stream.clone(), op, epoch: Epoch(u64::MAX) }] }
 }

@@ -183,6 +183,25 @@ async fn a_retried_terminal_gets_its_original_answer_at_any_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retry_gets_its_original_answer_while_the_end_is_being_written() {
+    let (stage, journal) = Stage::holdable().await;
+    let run = stage.push("s").await;
+    let append = async |events, claim| stage.engine.append(tenant(), &run.id, events, claim).await;
+    append(vec![text("a")], claim(0)).await.unwrap().await.unwrap();
+    let hold = journal.hold();
+    let end = append(vec![finished()], claim(1)).await.unwrap();
+    // Its owner submits it.
+    tokio::task::yield_now().await;
+    let early = append(vec![text("a")], claim(0)).await.unwrap();
+    let again = append(vec![finished()], claim(1)).await.unwrap();
+    drop(hold);
+    let (early, end, again) = (early.await.unwrap(), end.await.unwrap(), again.await.unwrap());
+    assert_eq!((early.duplicate, end.duplicate, again.duplicate), (true, false, true));
+    assert_eq!((again.first_seq, again.last_seq), (end.first_seq, end.last_seq));
+    check_whole(&stage.follow(&run.id).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_that_goes_beyond_what_an_ended_run_has_names_the_gap() {
     let stage = Stage::new().await;
     let run = stage.push("s").await;

@@ -258,6 +258,13 @@ impl Stage {
         Self::over(memory_journal(), Puppet::new(true)).await
     }
 
+    /// On a journal whose commits the test may hold up.
+    pub async fn holdable() -> (Self, Arc<MemoryJournal>) {
+        let options = MemoryOptions::new(Arc::new(TickingClock::default()));
+        let journal = Arc::new(MemoryJournal::new(options));
+        (Self::over(journal.clone(), Puppet::new(true)).await, journal)
+    }
+
     pub async fn over(journal: Arc<dyn Journal>, puppet: Arc<Puppet>) -> Self {
         let agents = Agents::default()
             .with(agent("puppet"), "test", puppet.clone())

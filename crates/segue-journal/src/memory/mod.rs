@@ -1,7 +1,7 @@
 //! A full journal without files: every rule of the trait, and nothing survives the process.
 //!
 //! A submit is applied on the calling thread before it returns, so that under a paused clock a
-//! ticket is ready at once.
+//! ticket is ready at once; a [`Hold`] keeps submits under way, as they are in a journal on disk.
 
 #[cfg(test)]
 mod tests;
@@ -9,7 +9,10 @@ mod tests;
 use std::{
     collections::{BTreeMap, VecDeque},
     mem,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use segue_core::{Clock, ProducerId, Seq};
@@ -68,6 +71,17 @@ pub struct MemoryJournal {
     frames: FrameCache,
     clock: Arc<dyn Clock>,
     run_cap: Option<usize>,
+    holds: AtomicUsize,
+}
+
+/// While it lives, its journal takes submits and commits none of them.
+pub struct Hold(Arc<MemoryJournal>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.holds.fetch_sub(1, Ordering::AcqRel);
+        self.0.drain();
+    }
 }
 
 /// Who holds its lock is the writer. Taken before the lock of the streams.
@@ -112,7 +126,14 @@ impl MemoryJournal {
             frames: FrameCache::new(frame_bytes),
             clock,
             run_cap,
+            holds: AtomicUsize::new(0),
         }
+    }
+
+    /// Keeps what is submitted from now on under way; it is committed when the last hold is gone.
+    pub fn hold(self: &Arc<Self>) -> Hold {
+        self.holds.fetch_add(1, Ordering::AcqRel);
+        Hold(self.clone())
     }
 
     /// Commits what is queued, in order: applies, publishes, acknowledges, rings.
@@ -130,6 +151,9 @@ impl MemoryJournal {
     /// The outcomes, in order. They are told outside the locks, since that may run foreign code.
     fn commit_queued(&self) -> Vec<Outcome> {
         let mut writer = held(&self.writer);
+        if self.holds.load(Ordering::Acquire) > 0 {
+            return Vec::new();
+        }
         let mut taken = Vec::new();
         self.queue.take(usize::MAX, usize::MAX, &mut taken);
         let mut outcomes = Vec::with_capacity(taken.len());
