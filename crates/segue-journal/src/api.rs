@@ -10,15 +10,8 @@
 //! A stream is an ordered, append-only list of records, dense from 1, open or closed. An empty
 //! stream has `next = 1`. Nothing here knows what the bytes mean.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
-};
-
 use bytes::Bytes;
 use segue_core::{ProducerId, Seq, Timestamp};
-use tokio::sync::oneshot;
 
 use crate::{
     cache::FrameCache,
@@ -27,7 +20,7 @@ use crate::{
     stream::{Epoch, Incarnation, StreamKey, StreamKind},
 };
 
-pub use crate::queue::Permit;
+pub use crate::queue::{Permit, Ticket};
 
 /// A place in the order of commits of a whole journal, dense from 1. Zero is "before all".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -315,37 +308,6 @@ pub struct Page {
     pub info: StreamInfo,
     /// The records, contiguous from the position asked for. Empty exactly at the tail.
     pub records: Vec<Record>,
-}
-
-/// The result of a submitted batch, once it is known.
-///
-/// Dropping it drops only the answer: what was submitted commits all the same.
-#[derive(Debug)]
-pub struct Ticket(oneshot::Receiver<Result<Committed, AppendError>>);
-
-impl Ticket {
-    /// A ticket and the end that answers it.
-    pub(crate) fn pair() -> (oneshot::Sender<Result<Committed, AppendError>>, Ticket) {
-        let (sender, receiver) = oneshot::channel();
-        (sender, Ticket(receiver))
-    }
-
-    /// Waits on the calling thread. For programs without a runtime; never call it in one.
-    pub fn wait(self) -> Result<Committed, AppendError> {
-        self.0.blocking_recv().unwrap_or_else(|_| Err(lost_answer()))
-    }
-}
-
-fn lost_answer() -> AppendError {
-    AppendError::Poisoned("the writer went away".into())
-}
-
-impl Future for Ticket {
-    type Output = Result<Committed, AppendError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map(|got| got.unwrap_or_else(|_| Err(lost_answer())))
-    }
 }
 
 /// Durable streams. Object-safe; one conformance suite (`conformance`) holds for all.

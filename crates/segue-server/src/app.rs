@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::extract::FromRequestParts;
-use http::request::Parts;
+use http::{HeaderMap, request::Parts};
 use segue_core::{RunId, TenantId};
 use segue_engine::Engine;
 use segue_journal::Shard;
@@ -73,6 +73,12 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// The call of who sent these headers.
+    pub(crate) fn of(app: &App, headers: &HeaderMap) -> Result<Self, Problem> {
+        let principal = Principal::of(headers, app.admin_token())?;
+        Ok(Self { app: app.clone(), principal })
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         &self.app.0.engine
     }
@@ -115,7 +121,6 @@ impl FromRequestParts<App> for Call {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let principal = Principal::from_request_parts(parts, app).await?;
-        Ok(Self { app: app.clone(), principal })
+        Self::of(app, &parts.headers)
     }
 }

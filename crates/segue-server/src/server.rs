@@ -10,7 +10,7 @@ use std::{
 
 use segue_core::limits;
 use segue_engine::Engine;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -97,6 +97,9 @@ pub struct Server {
     connections: Connections,
 }
 
+/// Sooner than any deadline of a request.
+const NEAR: Duration = Duration::from_secs(1);
+
 impl Server {
     /// Binds the address; clients can connect from here on, and are served once it runs.
     ///
@@ -130,11 +133,18 @@ impl Server {
         let fan_out = Arc::clone(&connections.fan_out);
         // Also where this future is dropped half-way.
         let closing = connections.closing.clone().drop_guard();
+        fan_out.spawn_home(keep_a_timer_near(connections.closing.clone()));
         fan_out.spawn_home(connections.accept(listener));
         shutdown.await;
         drop(closing);
         fan_out.drained().await;
     }
+}
+
+/// Keeps a timer that is due sooner than those of requests. A timer that is due before all others
+/// costs a wake of the thread that waits for sockets: without this one, one a request.
+async fn keep_a_timer_near(closing: CancellationToken) {
+    while closing.run_until_cancelled(sleep(NEAR)).await.is_some() {}
 }
 
 fn fan_out_threads(wanted: usize) -> usize {

@@ -179,7 +179,7 @@ impl Doorbell {
     }
 
     /// Begins the rings of one commit. Only a journal's writer calls it, after it published the
-    /// commit and sent its acks.
+    /// commit and gave its answers.
     ///
     /// Every commit is rung once, also one that changed nothing; position zero is of no commit.
     pub(crate) fn ringing(&self, commit: Position) -> Ringing<'_> {

@@ -3,7 +3,6 @@
 use std::{io, ops::Range, sync::Arc};
 
 use segue_core::Timestamp;
-use tokio::sync::oneshot;
 
 use super::{
     Durability, Step,
@@ -16,9 +15,9 @@ use super::{
     store::Store,
 };
 use crate::{
-    api::{AppendError, Batch, Committed, Op, Part, Position},
+    api::{AppendError, Batch, Op, Part, Position},
     disk::{is_full, untrusted},
-    queue::{Queued, reply},
+    queue::{Answer, Queued, Told},
     state::{Change, Effect, Incarnations, Stage, Verdict},
 };
 
@@ -45,7 +44,8 @@ pub struct Writer {
     incarnations: Incarnations,
     taken: Vec<Queued>,
     outcomes: Vec<Result<Verdict, AppendError>>,
-    answers: Vec<oneshot::Sender<Result<Committed, AppendError>>>,
+    answers: Vec<Answer>,
+    told: Vec<Told>,
     stage: Stage,
     buffer: CommitBuffer,
     draft: Draft,
@@ -87,6 +87,7 @@ impl Writer {
             taken: Vec::new(),
             outcomes: Vec::new(),
             answers: Vec::new(),
+            told: Vec::new(),
             stage: Stage::default(),
             buffer: CommitBuffer::default(),
             draft: Draft::default(),
@@ -258,27 +259,29 @@ impl Writer {
         self.outcomes.fill_with(|| Err(AppendError::DiskFull));
     }
 
-    /// All answers, then all bells.
+    /// All answers are given, then all bells rung, then those who wait are woken. A reader is woken
+    /// first, because on a busy core what it sends is due sooner than the next append.
     fn answer(&mut self) {
+        let position = Position(self.number - 1);
         // Before anyone is woken, so that who comes next does not meet the writer at the door.
         let mut permits = Vec::with_capacity(self.taken.len());
         for Queued { answer, permit, .. } in self.taken.drain(..) {
             self.answers.push(answer);
             permits.push(permit);
         }
-        self.store.queue.release(permits);
-        let position = Position(self.number - 1);
         for (answer, outcome) in self.answers.drain(..).zip(self.outcomes.drain(..)) {
             if outcome.is_err() {
                 metrics::counter!("segue_journal_refusals_total").increment(1);
             }
-            reply(answer, outcome.map(|verdict| verdict.committed(position)));
+            self.told.push(answer.give(outcome.map(|verdict| verdict.committed(position))));
         }
+        self.store.queue.release(permits);
         let mut ringing = self.store.doorbell.ringing(position);
         for change in self.changes.drain(..) {
             change.ring(&mut ringing);
         }
         drop(ringing);
+        self.told.clear();
         self.stage.clear();
         self.draft.parts.clear();
         self.draft.extents.clear();
@@ -297,11 +300,12 @@ impl Writer {
         self.store.queue.take(usize::MAX, usize::MAX, &mut self.taken);
         let poisoned = || Err(AppendError::Poisoned(why.to_owned()));
         for Queued { answer, permit, .. } in self.taken.drain(..) {
-            reply(answer, poisoned());
+            drop(answer.give(poisoned()));
             drop(permit);
         }
         // Only after a panic in the middle of answering.
-        self.answers.drain(..).for_each(|answer| reply(answer, poisoned()));
+        self.answers.drain(..).for_each(|answer| drop(answer.give(poisoned())));
+        self.told.clear();
         self.store.doorbell.ringing(Position(0)).ring_all();
         (self.store.fatal)(why);
         Step::Closed

@@ -16,16 +16,15 @@ use std::{
 };
 
 use segue_core::{Clock, ProducerId, Seq};
-use tokio::sync::oneshot;
 
 use crate::{
     api::{
-        AppendError, Batch, Committed, Journal, Op, Page, Part, Permit, Position, ProducerState,
-        ReadError, ReadLimit, Record, StreamInfo, Ticket,
+        Batch, Journal, Op, Page, Part, Permit, Position, ProducerState, ReadError, ReadLimit,
+        Record, StreamInfo, Ticket,
     },
     cache::{self, FrameCache},
     doorbell::{Doorbell, Listener, Shard},
-    queue::{Queue, QueueLimits, Queued, Reserve, reply},
+    queue::{Answer, Outcome, Queue, QueueLimits, Queued, Reserve},
     state::{Base, Change, Effect, Incarnations, Stage, Staged, StreamState, Verdict},
     stream::{KeyMap, StreamKey, StreamKind},
     sync::held,
@@ -90,8 +89,8 @@ struct Writer {
     incarnations: Incarnations,
 }
 
-type Answer = Result<Committed, AppendError>;
-type Outcome = (oneshot::Sender<Answer>, Answer, Vec<Change>);
+/// A batch's answer, what it will be, and what it changed.
+type Applied = (Answer, Outcome, Vec<Change>);
 
 #[derive(Default)]
 struct Streams {
@@ -138,9 +137,9 @@ impl MemoryJournal {
 
     /// Commits what is queued, in order: applies, publishes, acknowledges, rings.
     fn drain(&self) {
-        for (answer, result, changes) in self.commit_queued() {
-            let commit = committed_at(&result);
-            reply(answer, result);
+        for (answer, outcome, changes) in self.commit_queued() {
+            let commit = committed_at(&outcome);
+            let _told = answer.give(outcome);
             let mut ringing = self.doorbell.ringing(commit);
             for change in &changes {
                 change.ring(&mut ringing);
@@ -149,7 +148,7 @@ impl MemoryJournal {
     }
 
     /// The outcomes, in order. They are told outside the locks, since that may run foreign code.
-    fn commit_queued(&self) -> Vec<Outcome> {
+    fn commit_queued(&self) -> Vec<Applied> {
         let mut writer = held(&self.writer);
         if self.holds.load(Ordering::Acquire) > 0 {
             return Vec::new();
@@ -165,7 +164,7 @@ impl MemoryJournal {
         outcomes
     }
 
-    fn apply(&self, writer: &mut Writer, batch: &Batch) -> (Answer, Vec<Change>) {
+    fn apply(&self, writer: &mut Writer, batch: &Batch) -> (Outcome, Vec<Change>) {
         let mut streams = held(&self.streams);
         let Writer { stage, incarnations } = writer;
         let at = self.clock.now();
@@ -342,8 +341,8 @@ impl Stream {
 }
 
 /// The commit that an answer tells of; zero if it committed nothing.
-fn committed_at(answer: &Answer) -> Position {
-    match answer {
+fn committed_at(outcome: &Outcome) -> Position {
+    match outcome {
         Ok(committed) if !committed.duplicate => committed.position,
         Ok(_) | Err(_) => Position(0),
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
+    api::Committed,
     cache::{Encoding, FrameBlock},
     conformance::{Fixture, ManualClock},
     stream::Epoch,
@@ -40,6 +41,28 @@ impl Fixture for InMemory {
 }
 
 crate::journal_conformance!(InMemory::new());
+
+#[tokio::test]
+async fn a_hold_keeps_submits_under_way_and_their_order() {
+    let journal = InMemory::new().journal;
+    let key = stream("r", "held");
+    let hold = journal.hold();
+    let mut tickets = Vec::new();
+    let record = |text| vec![Bytes::from_static(text)];
+    for part in [
+        Part::create(key.clone(), Epoch(0), record(b"a")),
+        Part::append(key.clone(), Epoch(0), record(b"b")),
+    ] {
+        let permit = journal.reserve(&key, 10).await.expect("an open door");
+        tickets.push(journal.submit(permit, Batch { parts: vec![part] }));
+    }
+    assert!(journal.info(&key).is_err());
+    drop(hold);
+    for (ticket, seq) in tickets.into_iter().zip([1, 2]) {
+        let committed = ticket.await.expect("allowed");
+        assert_eq!(committed.parts[0].first_seq, Seq(seq));
+    }
+}
 
 fn stream(letter: &str, id: &str) -> StreamKey {
     StreamKey::parse(&format!("default/{letter}/{id}")).expect("well-formed")

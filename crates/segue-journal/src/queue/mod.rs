@@ -12,25 +12,33 @@
 mod door;
 #[cfg(test)]
 mod tests;
+mod ticket;
 
 use std::{
     collections::VecDeque,
     future::Future,
-    mem,
     pin::Pin,
     sync::{Arc, Condvar, Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
-use tokio::sync::oneshot;
-
 use crate::{
-    api::{AppendError, Batch, Committed, Part, ReserveError, Ticket},
+    api::{AppendError, Batch, Part, ReserveError},
     stream::StreamKey,
     sync::held,
 };
 
+pub use ticket::Ticket;
+
+pub(crate) use ticket::{Answer, Outcome, Told};
+
 use door::Door;
+
+/// So many batches at once come from many producers; fewer may be one producer's.
+const CROWD: usize = 8;
+/// How long a crowd is waited for.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// How much a queue takes.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +56,7 @@ pub(crate) struct Queued {
     /// Its room; dropped once it is answered.
     pub(crate) permit: Permit,
     /// Where the answer goes.
-    pub(crate) answer: oneshot::Sender<Result<Committed, AppendError>>,
+    pub(crate) answer: Answer,
 }
 
 /// The queue. Shared by every submitter and the one writer.
@@ -63,8 +71,11 @@ pub(crate) struct Queue {
 struct Items {
     queue: VecDeque<Queued>,
     closed: Option<String>,
-    /// The writer sleeps on the condition variable, so that a push has to notify it.
-    parked: bool,
+    /// How many batches the sleeping writer waits for: the push that makes them so many notifies
+    /// it. Zero while the writer is awake.
+    awaited: usize,
+    /// How many batches were taken last.
+    taken: usize,
 }
 
 impl Queue {
@@ -95,19 +106,22 @@ impl Queue {
         let (answer, ticket) = Ticket::pair();
         let bytes: usize = batch.parts.iter().map(Part::bytes).sum();
         if bytes > permit.bytes {
-            reply(answer, Err(AppendError::TooLarge { bytes, max: permit.bytes }));
+            drop(answer.give(Err(AppendError::TooLarge { bytes, max: permit.bytes })));
             return ticket;
         }
         let mut items = held(&self.items);
         if let Some(why) = items.closed.clone() {
             drop(items);
-            reply(answer, Err(AppendError::Poisoned(why)));
+            drop(answer.give(Err(AppendError::Poisoned(why))));
             return ticket;
         }
         items.queue.push_back(Queued { batch, permit, answer });
-        let parked = mem::take(&mut items.parked);
+        let enough = items.awaited > 0 && items.queue.len() >= items.awaited;
+        if enough {
+            items.awaited = 0;
+        }
         drop(items);
-        if parked {
+        if enough {
             self.filled.notify_one();
         }
         ticket
@@ -133,20 +147,33 @@ impl Queue {
             into.extend(items.queue.pop_front());
             taken += 1;
         }
+        items.taken = taken;
         taken > 0
     }
 
     /// Blocks the calling thread until there is something to take. `false` once the queue is
     /// closed and drained.
+    ///
+    /// The producers of a crowd come back as soon as they are answered: the writer waits until as
+    /// many batches are there as it took last, but never longer than [`GATHER`], and takes them
+    /// together. Without a crowd it waits for nothing.
     pub(crate) fn wait(&self) -> bool {
         let mut items = held(&self.items);
+        let crowd = items.taken;
+        if crowd >= CROWD {
+            items.awaited = crowd;
+            let more = |items: &mut Items| items.queue.len() < crowd && items.closed.is_none();
+            let gathered = self.filled.wait_timeout_while(items, GATHER, more);
+            items = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        }
         while items.queue.is_empty() {
             if items.closed.is_some() {
                 return false;
             }
-            items.parked = true;
+            items.awaited = 1;
             items = self.filled.wait(items).unwrap_or_else(PoisonError::into_inner);
         }
+        items.awaited = 0;
         true
     }
 
@@ -176,14 +203,6 @@ impl Queue {
             waker.wake();
         }
     }
-}
-
-/// Answers a submit. That nobody waits for it any more is fine.
-pub(crate) fn reply(
-    answer: oneshot::Sender<Result<Committed, AppendError>>,
-    result: Result<Committed, AppendError>,
-) {
-    drop(answer.send(result));
 }
 
 /// Room for one batch, given back when dropped.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{door::BATCH_OVERHEAD, *};
-use crate::stream::Epoch;
+use crate::{api::Committed, stream::Epoch};
 
 /// Bytes of a batch that weighs `units` of the small queues here.
 fn weighing(units: usize) -> usize {
@@ -214,7 +214,7 @@ fn a_sleeping_writer_is_woken_by_every_first_push() {
                     order.push(one.batch.parts[0].bytes());
                     let position = crate::api::Position::default();
                     let done = Committed { position, parts: Vec::new(), duplicate: false };
-                    reply(one.answer, Ok(done));
+                    drop(one.answer.give(Ok(done)));
                 }
             }
             order
@@ -226,6 +226,44 @@ fn a_sleeping_writer_is_woken_by_every_first_push() {
         queue.close("done");
         assert_eq!(writer.join().expect("no panic"), (0..200).collect::<Vec<_>>());
     });
+}
+
+/// Pushes so many batches, each of a stream of its own.
+fn crowd(queue: &Arc<Queue>, count: usize) -> Vec<Ticket> {
+    (0..count).map(|id| queue.push(permit(queue, id, 1), batch(id, 1))).collect()
+}
+
+#[test]
+fn a_crowd_that_comes_back_is_taken_together_and_a_part_of_it_is_not_kept_waiting() {
+    let queue = small();
+    let mut taken = Vec::new();
+    let mut take = || {
+        assert!(queue.wait());
+        queue.take(usize::MAX, usize::MAX, &mut taken);
+        taken.drain(..).count()
+    };
+    drop(crowd(&queue, 2 * CROWD));
+    assert_eq!(take(), 2 * CROWD);
+    thread::scope(|scope| {
+        // What is pushed while the writer waits may be taken in one or, on a slow machine, in more.
+        let pushing = scope.spawn(|| drop(crowd(&queue, 2 * CROWD)));
+        let mut left = 2 * CROWD;
+        while left > 0 {
+            left -= take();
+        }
+        pushing.join().expect("no panic");
+    });
+    drop(crowd(&queue, CROWD));
+    assert_eq!(take(), CROWD);
+    // Nobody else comes back: it is taken all the same, and then one alone at once.
+    drop(crowd(&queue, 1));
+    assert_eq!(take(), 1);
+    drop(crowd(&queue, 1));
+    assert_eq!(take(), 1);
+    drop(crowd(&queue, CROWD));
+    assert_eq!(take(), CROWD);
+    queue.close("done");
+    assert!(!queue.wait());
 }
 
 #[derive(Clone, Debug)]

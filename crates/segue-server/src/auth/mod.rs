@@ -3,15 +3,11 @@
 mod gate;
 mod share;
 
-use axum::extract::FromRequestParts;
-use http::{HeaderMap, header, request::Parts};
+use http::{HeaderMap, header};
 use segue_core::TenantId;
 use subtle::ConstantTimeEq;
 
-use crate::{
-    app::App,
-    error::{Code, Problem},
-};
+use crate::error::{Code, Problem};
 
 pub(crate) use gate::Gate;
 pub(crate) use share::Sharing;
@@ -34,7 +30,7 @@ pub(crate) struct Principal {
 
 impl Principal {
     /// Reads the `Authorization` header. One that is not accepted is refused and never ignored.
-    fn of(headers: &HeaderMap, token: Option<&str>) -> Result<Self, Problem> {
+    pub(crate) fn of(headers: &HeaderMap, token: Option<&str>) -> Result<Self, Problem> {
         let scope = match headers.get(header::AUTHORIZATION) {
             None => Scope::Local,
             Some(value) if token.is_some_and(|token| shows(value.as_bytes(), token)) => {
@@ -58,14 +54,6 @@ impl Principal {
 fn shows(header: &[u8], token: &str) -> bool {
     let (scheme, shown) = header.split_at(header.len().min(7));
     scheme.eq_ignore_ascii_case(b"bearer ") && bool::from(shown.ct_eq(token.as_bytes()))
-}
-
-impl FromRequestParts<App> for Principal {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        Self::of(&parts.headers, app.admin_token())
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use axum::{
 use futures_util::FutureExt;
 use tower::ServiceExt;
 
-use super::router;
+use super::{append, router};
 use crate::{
     app::App,
     auth::{Gate, Sharing},
@@ -23,13 +23,14 @@ use crate::{
 /// A function and not a stack of layers: a layer costs each request a clone of the route and a
 /// boxed future.
 pub(crate) struct Front {
+    app: App,
     gate: Gate,
     router: Router,
 }
 
 impl Front {
     pub(crate) fn new(app: App, gate: Gate) -> Self {
-        Self { gate, router: router(app) }
+        Self { router: router(app.clone()), app, gate }
     }
 
     /// Answers a request.
@@ -51,15 +52,21 @@ impl Front {
     /// that panics costs its own request only.
     async fn route(&self, request: Request) -> Response {
         fan_out::go_home().await;
-        let routed = AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind();
-        match routed.await {
-            Ok(Ok(response)) => response,
-            Ok(Err(never)) => match never {},
-            Err(_) => {
-                metrics::counter!("segue_handler_panics_total").increment(1);
-                let detail = "the server broke down over this request";
-                Problem::new(Code::Internal, detail).into_response()
-            }
+        let handled = AssertUnwindSafe(self.handle(request)).catch_unwind();
+        handled.await.unwrap_or_else(|_| {
+            metrics::counter!("segue_handler_panics_total").increment(1);
+            let detail = "the server broke down over this request";
+            Problem::new(Code::Internal, detail).into_response()
+        })
+    }
+
+    async fn handle(&self, request: Request) -> Response {
+        if let Some(run) = append::target(&request) {
+            return append::serve(&self.app, run, request).await.into_response();
+        }
+        match self.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
         }
     }
 }

@@ -13,7 +13,7 @@ use segue_engine::Appended;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::appended_json;
+use super::Answer;
 use crate::error::Problem;
 
 /// Whether the client wants one answer at the end: `Prefer: ack=final` (RFC 7240).
@@ -26,7 +26,7 @@ pub(super) fn at_end(headers: &HeaderMap) -> bool {
 /// What there is to tell.
 #[derive(Clone, Default)]
 struct News {
-    ack: Option<Value>,
+    ack: Option<Answer>,
     error: Option<Value>,
     over: bool,
 }
@@ -54,8 +54,7 @@ impl Acks {
             stop_requested: appended.stop_requested,
         });
         self.so_far = Some(so_far);
-        let mut ack = appended_json(&so_far);
-        ack["acked_seq"] = acked.into();
+        let ack = Answer { acked_seq: Some(acked), ..Answer::from(&so_far) };
         self.news.send_modify(|news| news.ack = Some(ack));
     }
 
@@ -97,10 +96,12 @@ fn body(news: watch::Receiver<News>, at_end: bool) -> Body {
 }
 
 fn lines_of(news: &News) -> Bytes {
-    let mut lines = String::new();
-    for line in [&news.ack, &news.error].into_iter().flatten() {
-        lines.push_str(&line.to_string());
-        lines.push('\n');
+    let mut lines = Vec::new();
+    let ack = news.ack.as_ref().map(serde_json::to_vec);
+    let error = news.error.as_ref().map(serde_json::to_vec);
+    for line in [ack, error].into_iter().flatten() {
+        lines.extend(line.expect("numbers and text are JSON"));
+        lines.push(b'\n');
     }
     lines.into()
 }

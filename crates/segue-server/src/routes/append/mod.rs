@@ -11,15 +11,15 @@ mod producer;
 
 use axum::{
     Json,
-    body::Body,
-    extract::{FromRequest, Request},
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::HeaderMap;
-use segue_core::{Event, RunId};
+use http::Method;
+use segue_core::{Event, RunId, Seq};
 use segue_engine::{AppendError, Appended};
-use serde_json::{Value, json, value::RawValue};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use self::{ingest::Ingest, producer::Producer};
 use crate::{
@@ -29,33 +29,33 @@ use crate::{
     fan_out,
 };
 
-/// The body of an append, unread.
-pub(super) struct Payload {
-    media: Media,
-    body: Body,
-    max: usize,
+/// The run that a request appends to, where its path says so plainly. Such a request is served
+/// without the router: of all requests this is the one that comes once an event.
+pub(super) fn target(request: &Request) -> Option<RunId> {
+    let rest = request.uri().path().strip_prefix("/v1/runs/")?;
+    let id = rest.strip_suffix("/events")?;
+    if request.method() == Method::POST { id.parse().ok() } else { None }
 }
 
-impl FromRequest<App> for Payload {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let (media, max) = (Media::of(request.headers()), app.body_bytes());
-        Ok(Self { media, body: request.into_body(), max })
-    }
-}
-
+/// Everything else that the router takes for an append: an id that is encoded, or none.
 pub(super) async fn append(
-    call: Call,
+    State(app): State<App>,
     PathId(run): PathId<RunId>,
-    headers: HeaderMap,
-    payload: Payload,
+    request: Request,
 ) -> Result<Response, Problem> {
+    serve(&app, run, request).await
+}
+
+/// Appends what the request's body says to a run.
+pub(super) async fn serve(app: &App, run: RunId, request: Request) -> Result<Response, Problem> {
     debug_assert!(fan_out::is_home(), "no append is served by a fan-out thread");
-    let producer = Producer::of(&headers)?;
-    match payload.media {
+    let (head, body) = request.into_parts();
+    let headers = &head.headers;
+    let call = Call::of(app, headers)?;
+    let producer = Producer::of(headers)?;
+    match Media::of(headers) {
         Media::Json => {
-            let body = whole(payload.body, payload.max).await?;
+            let body = whole(body, app.body_bytes()).await?;
             batch(&call, &run, body, producer).await
         }
         Media::Ndjson => {
@@ -65,7 +65,7 @@ pub(super) async fn append(
             if stream.info().tail.closed && producer.is_none() {
                 return Err(AppendError::RunEnded.into());
             }
-            Ok(Ingest::new(call, run, producer).answer(payload.body, acks::at_end(&headers)))
+            Ok(Ingest::new(call, run, producer).answer(body, acks::at_end(headers)))
         }
         Media::Other => Err(bad_content_type("application/json or application/x-ndjson")),
     }
@@ -80,7 +80,7 @@ async fn batch(
     let events = read_events(&body, call.engine().settings().event_bytes)?;
     let claim = producer.map(|producer| producer.claim(0, 0));
     let pending = call.engine().append(call.tenant(), run, events, claim).await?;
-    Ok(Json(appended_json(&pending.await?)).into_response())
+    Ok(Json(Answer::from(&pending.await?)).into_response())
 }
 
 /// One event or an array of events.
@@ -100,21 +100,45 @@ fn read_events(body: &Bytes, max: usize) -> Result<Vec<Event>, Problem> {
     raw.iter().enumerate().map(read).collect()
 }
 
-fn appended_json(appended: &Appended) -> Value {
-    let mut fields = json!({
-        "first_seq": appended.first_seq,
-        "last_seq": appended.last_seq,
-        "stop_requested": appended.stop_requested,
-    });
-    if appended.duplicate {
-        fields["duplicate"] = true.into();
+/// Where appended events stand, for the producer.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Answer {
+    first_seq: Seq,
+    last_seq: Seq,
+    stop_requested: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+    /// Of lines: the newest of the producer's numbers that is durable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acked_seq: Option<u64>,
+}
+
+impl From<&Appended> for Answer {
+    fn from(appended: &Appended) -> Self {
+        let Appended { first_seq, last_seq, duplicate, stop_requested } = *appended;
+        Self { first_seq, last_seq, stop_requested, duplicate, acked_seq: None }
     }
-    fields
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    #[test]
+    fn a_plain_path_names_its_run() {
+        let target = |method: &str, path: &str| {
+            let request = http::Request::builder().method(method).uri(path);
+            target(&request.body(axum::body::Body::empty()).expect("a path"))
+        };
+        assert_eq!(target("POST", "/v1/runs/r1/events?x=1"), "r1".parse().ok());
+        for path in ["/v1/runs/r%31/events", "/v1/runs//events", "/v1/runs/a/b/events", "/v1/runs"]
+        {
+            assert_eq!(target("POST", path), None, "{path}");
+        }
+        assert_eq!(target("GET", "/v1/runs/r1/events"), None);
+    }
 
     fn check(text: &'static str) -> Result<usize, Value> {
         read_events(&Bytes::from_static(text.as_bytes()), 1 << 10)
