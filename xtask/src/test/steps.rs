@@ -40,6 +40,7 @@ pub(super) const STEPS: &[Step] = &[
     step("clippy", "no lint fires", |_| passed(run(&mut clippy()))),
     step("doc", "the documentation builds", |_| passed(run(&mut doc()))),
     step("rust", "unit and integration tests", rust_tests),
+    step("model", "interleavings of the doorbell, by loom", model),
     step("doctest", "examples in the documentation", doc_tests),
     step("release", "the release binary builds", |_| passed(run(&mut release()))),
     step("node", "the server under JavaScript clients", node),
@@ -81,6 +82,15 @@ fn rust_tests(tally: &mut Tally) -> Result {
     count(&mut tests, Runner::Libtest, tally)
 }
 
+/// In a target folder of its own, since the flag is one of every crate.
+fn model(tally: &mut Tally) -> Result {
+    let folder = target().join("loom");
+    let mut tests = cargo(&["test", "--locked", "--package", "segue-journal", "--lib"]);
+    tests.arg("--target-dir").arg(folder).args(["--", "doorbell::model"]);
+    tests.env("RUSTFLAGS", "--cfg loom");
+    count(&mut tests, Runner::Libtest, tally)
+}
+
 fn doc_tests(tally: &mut Tally) -> Result {
     let mut tests = cargo(&["test", "--locked", "--workspace", "--doc", "--no-fail-fast"]);
     count(&mut tests, Runner::Libtest, tally)
@@ -117,8 +127,12 @@ fn python(tally: &mut Tally) -> Result {
 }
 
 fn binary() -> PathBuf {
+    target().join("release/segue")
+}
+
+fn target() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    target.unwrap_or_else(|| repo::root().join("target")).join("release/segue")
+    target.unwrap_or_else(|| repo::root().join("target"))
 }
 
 fn deny(_: &mut Tally) -> Result {

@@ -23,8 +23,10 @@
 
 mod follower;
 mod listener;
+#[cfg(all(test, loom))]
+mod model;
 mod shard;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 use std::{collections::BTreeSet, task::Waker};
@@ -166,12 +168,20 @@ impl Doorbell {
     /// Removes a mark whose last listener left, and the bell with its last mark.
     fn retire(&self, stream: &StreamKey, mark: &Arc<Mark>) {
         let mut registry = lock(&self.registry);
-        let Some(bell) = registry.bells.get_mut(stream) else { return };
-        // Someone may have come in the meantime; a mark of a deleted stream is not found at all.
-        bell.marks.retain(|other| !Arc::ptr_eq(other, mark) || !mark.is_empty());
-        if bell.marks.is_empty() {
-            registry.bells.remove(stream);
+        // Someone may have come in the meantime.
+        if !mark.is_empty() {
+            return;
         }
+        if let Some(bell) = registry.bells.get_mut(stream) {
+            // A mark of a deleted stream is not found.
+            bell.marks.retain(|other| !Arc::ptr_eq(other, mark));
+            if bell.marks.is_empty() {
+                registry.bells.remove(stream);
+            }
+        }
+        drop(registry);
+        // Nothing can ring it any more. Its shard would keep it, and it its shard, for ever.
+        Mark::forget(mark);
     }
 
     fn unfollow(&self, follow: &Arc<Follow>) {
@@ -192,7 +202,7 @@ impl Doorbell {
     }
 
     /// How many streams have a listener.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     fn bells(&self) -> usize {
         lock(&self.registry).bells.len()
     }

@@ -101,6 +101,12 @@ impl Mark {
         mark.shard.add(Arc::clone(mark))
     }
 
+    /// Takes a mark that nobody rings or listens to out of its shard.
+    pub(super) fn forget(mark: &Arc<Mark>) {
+        let mut dirty = lock(&mark.shard.0);
+        dirty.marks.retain(|other| !Arc::ptr_eq(other, mark));
+    }
+
     /// Clears the mark, then marks the listeners: a ring in between sets the mark anew.
     fn pump(&self, wakers: &mut Vec<Waker>) {
         self.dirty.swap(false, Ordering::AcqRel);

@@ -155,6 +155,26 @@ fn streams_without_listeners_are_forgotten() {
 }
 
 #[test]
+fn who_leaves_after_a_ring_leaves_nothing_to_pump() {
+    let doorbell = Doorbell::new(Position(0));
+    let shard = doorbell.shard();
+    let driver = Arc::new(Counter::default());
+    for deleted in [false, true] {
+        let listener = listen(&doorbell, 1, &shard);
+        let mut ringing = doorbell.ringing(Position(0));
+        if deleted {
+            ringing.ring_deleted(&key(1));
+        } else {
+            ringing.ring_key(&key(1), open(2));
+        }
+        drop(ringing);
+        assert!(drive(&shard, &driver));
+        drop(listener);
+        assert!(!drive(&shard, &driver), "deleted: {deleted}");
+    }
+}
+
+#[test]
 fn a_stream_of_the_same_name_has_another_bell() {
     let doorbell = Doorbell::new(Position(0));
     let shard = doorbell.shard();
