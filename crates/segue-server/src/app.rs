@@ -27,6 +27,8 @@ pub(crate) struct App(Arc<Shared>);
 pub(crate) struct Numbers {
     /// The silence after which a stream gives a sign of life.
     pub(crate) heartbeat: Duration,
+    /// The longest life of a stream.
+    pub(crate) stream_age: Duration,
     /// How long a browser is told to wait before it comes back.
     pub(crate) retry: Duration,
     /// The most bytes of a request's body.

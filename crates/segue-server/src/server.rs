@@ -29,6 +29,9 @@ pub struct ServerOptions {
     pub listen: SocketAddr,
     /// The silence after which a stream gives a sign of life.
     pub heartbeat: Duration,
+    /// The longest life of an event stream: it then ends cleanly, and its client comes back with
+    /// its cursor. Looked at with each heartbeat.
+    pub stream_age: Duration,
     /// How long a browser is told to wait before it comes back.
     pub retry: Duration,
     /// A connection is cut when the kernel takes no byte of a pending write for as long.
@@ -57,6 +60,7 @@ impl Default for ServerOptions {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7878),
             heartbeat: Duration::from_secs(5),
+            stream_age: Duration::ZERO,
             retry: Duration::from_secs(2),
             write_deadline: Duration::from_secs(20),
             head_deadline: Duration::from_secs(30),
@@ -159,6 +163,7 @@ fn connections(options: ServerOptions, engine: Engine, fan_out: Arc<FanOut>) -> 
     let closing = CancellationToken::new();
     let numbers = Numbers {
         heartbeat: options.heartbeat,
+        stream_age: options.stream_age,
         retry: options.retry,
         body_bytes: or_none(options.body_bytes),
     };

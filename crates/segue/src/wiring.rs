@@ -117,6 +117,7 @@ fn server_options(config: &Config, admin_token: String) -> ServerOptions {
     ServerOptions {
         listen: config.listen,
         heartbeat: config.heartbeat,
+        stream_age: config.stream_age,
         write_deadline: config.write_deadline,
         allowed_hosts: config.allowed_hosts.clone(),
         allowed_origins: config.allowed_origins.clone(),

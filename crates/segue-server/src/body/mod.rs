@@ -3,12 +3,13 @@
 //! ```text
 //! 1  hear the bell                       before the tail is looked at
 //! 2  fill: frames from the cursor on      handed over without a copy
-//! 3  at the end of a closed stream: end
+//! 3  at the end of a closed stream, or of the stream's age: end
 //! 4  wait for the bell, the heartbeat or the server's close
 //! ```
 //! The connection asks again only when its socket took bytes, so a slow client is a client with
 //! an old cursor; there is no queue here.
 
+mod age;
 mod heartbeat;
 
 use std::{
@@ -25,6 +26,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{clients::Client, facade::Wire, fan_out};
 
+pub(crate) use age::Age;
 pub(crate) use heartbeat::Heartbeat;
 
 /// The most bytes of frames per write, and about the most that a connection buffers.
@@ -45,6 +47,7 @@ pub(crate) struct EventBody<W> {
     reader: Reader<W>,
     follow: Follow,
     heartbeat: Heartbeat,
+    age: Age,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Counts the subscriber for as long as the body lives, on every path out.
     _client: Client,
@@ -56,6 +59,7 @@ impl<W: Wire> EventBody<W> {
         reader: Reader<W>,
         follow: Follow,
         heartbeat: Heartbeat,
+        age: Age,
         closing: WaitForCancellationFutureOwned,
         client: Client,
     ) -> Self {
@@ -64,6 +68,7 @@ impl<W: Wire> EventBody<W> {
             reader,
             follow,
             heartbeat,
+            age,
             closing: Box::pin(closing),
             _client: client,
         }
@@ -71,6 +76,9 @@ impl<W: Wire> EventBody<W> {
 
     /// The next bytes; `None` ends the body.
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.age.is_over() {
+            return Poll::Ready(None);
+        }
         loop {
             self.reader.listener().hear();
             match self.reader.fill(BUDGET) {

@@ -19,7 +19,7 @@ use super::stream::{answer, over};
 use crate::{
     accept::{Form, negotiate},
     app::Call,
-    body::Heartbeat,
+    body::{Age, Heartbeat},
     error::{Code, Problem},
     extract::{PathId, Query},
     facade::{NativeSse, Wire},
@@ -107,6 +107,7 @@ struct Inbox {
     items: ControlInbox,
     after: u64,
     heartbeat: Heartbeat,
+    age: Age,
     opening: Option<Bytes>,
 }
 
@@ -114,6 +115,9 @@ impl Inbox {
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(opening) = self.opening.take() {
             return Some(opening);
+        }
+        if self.age.is_over() {
+            return None;
         }
         tokio::select! {
             biased;
@@ -138,6 +142,7 @@ fn follow(call: &Call, items: ControlInbox, after: u64) -> Response {
         items,
         after,
         heartbeat: Heartbeat::new(call.numbers().heartbeat),
+        age: Age::new(call.numbers().stream_age),
         opening: Some(format!(": segue\nretry: {retry}\n\n").into()),
     };
     let frames = stream::unfold(inbox, async |mut inbox| {

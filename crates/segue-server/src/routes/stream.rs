@@ -13,7 +13,7 @@ use segue_journal::ReadLimit;
 use super::cursor::Start;
 use crate::{
     app::Call,
-    body::{EventBody, Follow, Heartbeat},
+    body::{Age, EventBody, Follow, Heartbeat},
     error::Problem,
     facade::{NativeSse, Wire},
 };
@@ -43,8 +43,9 @@ pub(super) async fn stream<W: Wire>(
     let shard = call.board().await;
     let reader = run.reader(wire, start.from, &shard)?;
     let heartbeat = Heartbeat::new(call.numbers().heartbeat);
+    let age = Age::new(call.numbers().stream_age);
     let client = call.enter(run.run());
-    let body = EventBody::new(opening, reader, follow, heartbeat, call.closing(), client);
+    let body = EventBody::new(opening, reader, follow, heartbeat, age, call.closing(), client);
     Ok(answer(W::CONTENT_TYPE, Body::new(body)))
 }
 

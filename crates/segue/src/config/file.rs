@@ -18,6 +18,7 @@ pub(super) struct RawFile {
     pub(super) data: At<String>,
     pub(super) durability: At<String>,
     pub(super) heartbeat_s: At<u64>,
+    pub(super) stream_age_s: At<u64>,
     pub(super) write_deadline_s: At<u64>,
     pub(super) shutdown_s: At<u64>,
     pub(super) allowed_hosts: At<Vec<String>>,

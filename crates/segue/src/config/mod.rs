@@ -37,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) durability: Durability,
     /// How long an event stream is idle before a heartbeat.
     pub(crate) heartbeat: Duration,
+    /// The longest life of an event stream; zero is for ever.
+    pub(crate) stream_age: Duration,
     /// How long a client may take no byte before it is cut.
     pub(crate) write_deadline: Duration,
     /// How long a shutdown may take.

@@ -96,6 +96,12 @@ fn resolve(flags: Flags, env: &dyn Env, text: &Text<'_>) -> Result<Config, Confi
             .pick("durability", flags.durability, file.durability, durability)?
             .unwrap_or(Durability::Disk),
         heartbeat: layers.seconds("heartbeat_s", file.heartbeat_s, 5)?,
+        stream_age: Duration::from_secs(layers.number(
+            "stream_age_s",
+            file.stream_age_s,
+            0,
+            0..=86_400,
+        )?),
         write_deadline: layers.seconds("write_deadline_s", file.write_deadline_s, 20)?,
         shutdown: layers.seconds("shutdown_s", file.shutdown_s, 30)?,
         allowed_hosts: layers.list("allowed_hosts", file.allowed_hosts),
