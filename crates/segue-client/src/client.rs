@@ -131,6 +131,12 @@ impl Client {
         Attachment::new(self.clone(), run, after)
     }
 
+    /// Follows a run from a snapshot of it: first [`Attached::Snapshot`](crate::Attached), then the
+    /// events after it.
+    pub fn attach_from_snapshot(&self, run: RunId) -> Attachment {
+        Attachment::from_snapshot(self.clone(), run)
+    }
+
     /// Pushes `lines`, each one event's JSON without a line break, into a push run.
     pub fn produce<S>(&self, run: RunId, identity: Identity, lines: S) -> Producer
     where

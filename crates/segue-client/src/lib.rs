@@ -20,7 +20,7 @@ mod sse;
 mod timing;
 
 pub use api::{Agent, Appended, List, Run, RunFilter, Session, StartFrom, StartRun, Stopped, Wait};
-pub use attach::{Attached, Attachment, Ended, Gap, Reconnecting, RunEvent};
+pub use attach::{Attached, Attachment, Ended, Gap, Reconnecting, RunEvent, Snapshot};
 pub use backoff::Backoff;
 pub use client::Client;
 pub use error::{ClientError, Problem, TransportError};

@@ -49,6 +49,11 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
+    /// Reads an object that was checked before. `None` if it is none.
+    pub(crate) fn unchecked(text: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok()
+    }
+
     fn refuse_duplicates(&self) -> Result<(), JsonError> {
         let mut keys: Vec<&str> = self.0.iter().map(|(key, _)| key.as_ref()).collect();
         keys.sort_unstable();
@@ -185,6 +190,11 @@ fn refuse_lone_surrogates(text: &[u8]) -> Result<(), JsonError> {
         }
     }
     Ok(())
+}
+
+/// Whether a valid JSON text has half of a surrogate pair.
+pub(crate) fn has_lone_surrogate(text: &[u8]) -> bool {
+    refuse_lone_surrogates(text).is_err()
 }
 
 /// The value of the `\uXXXX` that begins at `at`, if one does.

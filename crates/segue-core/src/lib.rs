@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod event;
+pub mod fold;
 pub mod id;
 pub mod json;
 pub mod lifecycle;
@@ -17,6 +18,7 @@ pub mod time;
 
 pub use admission::Admission;
 pub use event::{Event, EventError, EventKind, EventRecord};
+pub use fold::{Fold, Snapshot};
 pub use id::{AgentName, IdError, MessageId, ProducerId, RunId, SessionId, TenantId};
 pub use limits::Limits;
 pub use position::{Cursor, CursorError, Seq};

@@ -8,13 +8,15 @@ use segue_journal::{Journal, Page, ReadError, ReadLimit, Shard, StreamInfo, Stre
 use crate::{
     engine::Engine,
     reader::{Facade, Reader},
+    snapshot::Snapshots,
 };
 
 /// A run's stream, ready to be read. Holding one has no effect on the run.
 pub struct RunStream {
-    journal: Arc<dyn Journal>,
-    stream: StreamKey,
-    run: RunId,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) stream: StreamKey,
+    pub(crate) run: RunId,
+    pub(crate) snapshots: Arc<Snapshots>,
     info: StreamInfo,
 }
 
@@ -24,7 +26,8 @@ impl Engine {
         let journal = self.inner.journal.clone();
         let stream = StreamKey::run(tenant, run);
         let info = journal.info(&stream)?;
-        Ok(RunStream { journal, stream, run: run.clone(), info })
+        let snapshots = self.inner.snapshots.clone();
+        Ok(RunStream { journal, stream, run: run.clone(), snapshots, info })
     }
 
     /// A run's status now, from its owner or its terminal; views are not asked. `NotFound` if the

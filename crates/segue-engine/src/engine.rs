@@ -15,6 +15,7 @@ use crate::{
     projection::Projection,
     recovery,
     shutdown::ShutdownReport,
+    snapshot::Snapshots,
     spawner::Spawner,
     supervisor::Supervisor,
 };
@@ -35,6 +36,7 @@ pub(crate) struct Inner {
     pub(crate) spawner: Spawner,
     pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) projection: Projection,
+    pub(crate) snapshots: Arc<Snapshots>,
     /// What the shutdown left, once it is over.
     pub(crate) down: OnceCell<ShutdownReport>,
 }
@@ -106,6 +108,7 @@ impl Engine {
             spawner,
             supervisor: Arc::default(),
             projection,
+            snapshots: Arc::default(),
             down: OnceCell::new(),
         };
         let engine = Self { inner: Arc::new(inner) };

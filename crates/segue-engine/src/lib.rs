@@ -19,6 +19,7 @@ mod recovery;
 mod run;
 mod sessions;
 mod shutdown;
+mod snapshot;
 mod spawner;
 mod start;
 mod stop;

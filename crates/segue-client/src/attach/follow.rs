@@ -8,7 +8,7 @@ use bytes::Bytes;
 use segue_core::{Cursor, EventKind, RunId, Seq, Timestamp};
 use serde::Deserialize;
 
-use super::{Attached, Gap, RunEvent};
+use super::{Attached, Gap, RunEvent, Snapshot};
 use crate::sse::Frame;
 
 /// Why a frame cannot follow the ones before it.
@@ -44,6 +44,8 @@ pub(crate) enum Step {
 enum Origin {
     /// Nobody's: the server begins at the run's first event.
     Nothing,
+    /// Nobody's: the server begins with a snapshot.
+    Snapshot,
     /// The caller's. The server has not confirmed it.
     Caller,
     /// The server's own.
@@ -54,6 +56,8 @@ enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum From {
     Beginning,
+    /// With a snapshot, whose id becomes the cursor.
+    Snapshot,
     /// As `after`: a cursor that the run does not have is an error.
     Explicit(Cursor),
     /// As `Last-Event-ID`: a cursor that the run no longer has is a gap.
@@ -81,11 +85,17 @@ impl Follow {
         Self { run, position, yielded: Seq::ZERO, origin, gap: false }
     }
 
+    /// Begins with a snapshot of the run.
+    pub(crate) fn from_snapshot(run: RunId) -> Self {
+        Self { origin: Origin::Snapshot, ..Self::new(run, None) }
+    }
+
     /// Where a request begins.
     pub(crate) fn from(&self) -> From {
         let cursor = Cursor { run: self.run.clone(), seq: self.position };
         match self.origin {
             Origin::Nothing => From::Beginning,
+            Origin::Snapshot => From::Snapshot,
             Origin::Caller => From::Explicit(cursor),
             Origin::Server => From::Resumed(cursor),
         }
@@ -150,11 +160,14 @@ impl Follow {
             return Attached::Gap(Gap { after: self.position, json });
         }
         // A control frame with an id stands for all events up to it.
-        if let Some(seq) = seq.filter(|seq| *seq > self.yielded) {
-            self.move_to(seq);
-            self.yielded = seq;
+        if let Some(new) = seq.filter(|seq| *seq >= self.yielded) {
+            self.move_to(new);
+            self.yielded = new;
         }
-        Attached::Control { name, json }
+        match seq {
+            Some(seq) if name == "control.snapshot" => Attached::Snapshot(Snapshot { seq, json }),
+            _ => Attached::Control { name, json },
+        }
     }
 
     fn move_to(&mut self, seq: Seq) {
@@ -220,6 +233,7 @@ mod tests {
         match follow.take(frame) {
             Ok(Step::Item(Attached::Event(event))) => event.seq.to_string(),
             Ok(Step::Item(Attached::Gap(_))) => "gap".into(),
+            Ok(Step::Item(Attached::Snapshot(snapshot))) => format!("snapshot {}", snapshot.seq),
             Ok(Step::Item(_)) => "control".into(),
             Ok(Step::Duplicate) => "duplicate".into(),
             Ok(Step::Quiet) => "quiet".into(),
@@ -309,16 +323,62 @@ mod tests {
 
     #[test]
     fn control_frames_are_never_events() {
-        let snapshot = Frame { id: Some("r:7".into()), ..control("control.snapshot") };
         check(
             at(4),
             vec![
                 (control("control.news"), "control"),
-                (snapshot, "control"),
+                (Frame { id: Some("r:7".into()), ..control("control.later") }, "control"),
                 (event(7), "duplicate"),
                 (event(8), "8"),
             ],
         );
+    }
+
+    fn snapshot(seq: u64) -> Frame {
+        Frame { id: Some(format!("r:{seq}")), ..control("control.snapshot") }
+    }
+
+    #[test]
+    fn a_snapshot_stands_for_all_events_up_to_it() {
+        let follow = Follow::from_snapshot(run());
+        assert_eq!(follow.from(), From::Snapshot);
+        let frames = vec![
+            (snapshot(7), "snapshot 7"),
+            (event(7), "duplicate"),
+            (event(9), "hole"),
+            (event(8), "8"),
+        ];
+        let follow = check(follow, frames);
+        assert_eq!(follow.from(), From::Resumed(Cursor { run: run(), seq: Seq(8) }));
+    }
+
+    #[test]
+    fn h06_after_a_gap_a_snapshot_tells_what_happened_and_nothing_comes_twice() {
+        let frames = vec![
+            (event(5), "5"),
+            (control("control.gap"), "gap"),
+            (snapshot(40), "snapshot 40"),
+            (event(5), "duplicate"),
+            (event(40), "duplicate"),
+            (event(42), "hole"),
+            (event(41), "41"),
+        ];
+        check(at(4), frames);
+        // From a cursor that was ahead, the snapshot leads back.
+        let frames =
+            vec![(control("control.gap"), "gap"), (snapshot(7), "snapshot 7"), (event(8), "8")];
+        check(at(100), frames);
+    }
+
+    #[test]
+    fn h14_there_is_no_memory_of_ids_that_could_grow() {
+        let mut follow = at(0);
+        for seq in 1..=10_000 {
+            assert_eq!(step(&mut follow, event(seq)), seq.to_string());
+            assert_eq!(step(&mut follow, event(seq / 2 + 1)), "duplicate");
+        }
+        let Follow { run: _, position, yielded, origin: _, gap: _ } = follow;
+        assert_eq!((position, yielded), (Seq(10_000), Seq(10_000)), "two numbers are all of it");
     }
 
     #[test]
@@ -351,6 +411,7 @@ mod tests {
                 let frame = match kind {
                     0 => control("control.gap"),
                     1 => id_only(seq),
+                    2 => snapshot(seq),
                     _ => event(seq),
                 };
                 match follow.take(frame) {
@@ -361,6 +422,9 @@ mod tests {
                         (last, told, shown) = (seq, false, seq);
                     }
                     Ok(Step::Item(Attached::Gap(_))) => told = true,
+                    Ok(Step::Item(Attached::Snapshot(snapshot))) if snapshot.seq.0 >= shown => {
+                        (last, told, shown) = (snapshot.seq.0, false, snapshot.seq.0);
+                    }
                     _ => {}
                 }
             }

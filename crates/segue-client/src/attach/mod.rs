@@ -1,6 +1,7 @@
 //! Following a run to its end.
 
 mod follow;
+mod snapshot;
 
 use std::{
     future::Future,
@@ -20,6 +21,7 @@ use segue_core::{Cursor, EventKind, RunId, RunStatus, Seq, Timestamp};
 use serde_json::Value;
 
 use self::follow::{Follow, From, Step};
+pub use self::snapshot::Snapshot;
 use crate::{
     client::{Client, accepted, is_of_type},
     error::{ClientError, TransportError},
@@ -90,8 +92,11 @@ pub struct Ended {
 pub enum Attached {
     /// The next event. Its seq is one more than the last one's, unless a gap was told between.
     Event(RunEvent),
-    /// Events that are not there any more. What follows goes on behind them.
+    /// Events that cannot be given one by one. A snapshot of what there is comes next.
     Gap(Gap),
+    /// The run's message up to an event. What was shown before is part of it, and the next event
+    /// is the one after it.
+    Snapshot(Snapshot),
     /// Something else the server says of the stream; never content.
     Control {
         /// Its name, which begins with `control.`.
@@ -117,15 +122,16 @@ pub struct Attachment(Pin<Box<dyn Stream<Item = Result<Attached, ClientError>> +
 impl Attachment {
     pub(crate) fn new(client: Client, run: RunId, after: Option<Cursor>) -> Self {
         let foreign = after.as_ref().filter(|cursor| cursor.run != run).map(ToString::to_string);
-        let driver = Driver {
-            retry: Retry::new(client.timing()),
-            follow: Follow::new(run, after.map(|cursor| cursor.seq)),
-            client,
-            state: match foreign {
-                Some(cursor) => State::Refused(cursor),
-                None => State::Connecting,
-            },
-        };
+        let state = foreign.map_or(State::Connecting, State::Refused);
+        Self::drive(client, Follow::new(run, after.map(|cursor| cursor.seq)), state)
+    }
+
+    pub(crate) fn from_snapshot(client: Client, run: RunId) -> Self {
+        Self::drive(client, Follow::from_snapshot(run), State::Connecting)
+    }
+
+    fn drive(client: Client, follow: Follow, state: State) -> Self {
+        let driver = Driver { retry: Retry::new(client.timing()), follow, client, state };
         Self(Box::pin(stream::unfold(driver, Driver::step)))
     }
 }
@@ -213,6 +219,7 @@ impl Driver {
             self.client.request(Method::GET, &path).header(ACCEPT, "text/event-stream");
         request = match self.follow.from() {
             From::Beginning => request,
+            From::Snapshot => request.query(&[("from", "snapshot")]),
             From::Explicit(cursor) => request.query(&[("after", cursor.to_string())]),
             From::Resumed(cursor) => request.header("last-event-id", cursor.to_string()),
         };

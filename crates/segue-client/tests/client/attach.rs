@@ -11,6 +11,8 @@ use std::{
 use futures_util::StreamExt;
 use proptest::prelude::*;
 use segue_client::{Attached, Attachment, Client, ClientError, Timing, TransportError};
+use segue_core::{Event, EventRecord, Seq, Timestamp};
+use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -25,6 +27,10 @@ async fn words(mut attachment: Attachment) -> Vec<String> {
         words.push(match item {
             Ok(Attached::Event(event)) => event.seq.to_string(),
             Ok(Attached::Gap(gap)) => format!("gap after {}", gap.after),
+            Ok(Attached::Snapshot(snapshot)) => {
+                let fold = snapshot.fold().expect("a known form");
+                format!("{} parts to {}", fold.message().parts.len(), snapshot.seq)
+            }
             Ok(Attached::Control { name, .. }) => name,
             Ok(Attached::Reconnecting(_)) => "lost".to_owned(),
             Ok(Attached::Ended(ended)) => {
@@ -273,15 +279,57 @@ async fn h11_a_connection_cut_for_slowness_loses_nothing() {
     assert_eq!(connections.load(Ordering::SeqCst), 4);
 }
 
+/// A snapshot to `seq`, as a server writes it.
+fn snapshot(seq: u64) -> String {
+    let mut fold = segue_core::Fold::new(&run(), Seq::FIRST);
+    let event = json!({"type": "text.delta", "part": "p", "text": "x"});
+    let record = EventRecord::decode(EventRecord::encode(&Event::build(&event))).unwrap();
+    for seq in (1..=seq).map(Seq) {
+        fold.apply(seq, Timestamp::default(), &record).unwrap();
+    }
+    let mut frame = serde_json::to_value(&fold).unwrap();
+    (frame["type"], frame["run_id"]) = (json!("control.snapshot"), json!("r"));
+    format!("id: r:{seq}\nevent: control.snapshot\ndata: {frame}\n\n")
+}
+
 #[tokio::test]
-async fn a_gap_is_shown_and_passed_over() {
-    let server = Server::start(|_, mut peer| async move {
+async fn q07_a_gap_and_its_snapshot_are_shown_as_such_and_nothing_twice() {
+    let server = Server::start(|index, mut peer| async move {
         let gap = "event: control.gap\ndata: {\"why\":\"trimmed\"}\n\n";
-        peer.stream(format!("{gap}id: r:6\n\n{}{}", frame(7, 8), frame(8, 8))).await;
+        match index {
+            0 => peer.stream(frame(3, 9) + gap).await,
+            1 => {
+                assert_eq!(peer.last_event_id(), 3);
+                peer.stream(format!("{gap}{}{}", snapshot(6), frame(6, 9))).await;
+            }
+            _ => peer.stream(frames(peer.last_event_id(), 8)).await,
+        }
     })
     .await;
     let words = words(client(&server).attach(run(), Some(cursor("r:2")))).await;
-    assert_eq!(words, ["gap after 2", "7", "8", "finished  at 8"]);
+    let expect = ["3", "gap after 3", "gap after 3", "1 parts to 6", "7", "8", "finished  at 8"];
+    assert_eq!(without_losses(words), expect);
+}
+
+#[tokio::test]
+async fn a_run_is_followed_from_its_snapshot() {
+    let server = Server::start(|index, mut peer| async move {
+        match index {
+            0 | 1 => {
+                assert_eq!(peer.request_line(), "GET /v1/runs/r/events?from=snapshot");
+                assert_eq!(peer.header("last-event-id"), None);
+                let begun = if index == 0 { ": segue\n\n".to_owned() } else { snapshot(4) };
+                peer.stream(begun).await;
+            }
+            _ => {
+                assert_eq!(peer.request_line(), "GET /v1/runs/r/events");
+                peer.stream(frames(peer.last_event_id(), 6)).await;
+            }
+        }
+    })
+    .await;
+    let words = words(client(&server).attach_from_snapshot(run())).await;
+    assert_eq!(without_losses(words), ["1 parts to 4", "5", "6", "finished  at 6"]);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod detached;
 mod projection;
 mod recovery;
 mod shutdown;
+mod snapshot;
 mod stop;
 mod support;
 mod terminal;

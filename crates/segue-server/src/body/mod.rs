@@ -43,7 +43,7 @@ pub(crate) enum Follow {
 
 /// A subscriber: what is kept for each of them.
 pub(crate) struct EventBody<W> {
-    opening: Option<Bytes>,
+    opening: std::vec::IntoIter<Bytes>,
     reader: Reader<W>,
     follow: Follow,
     heartbeat: Heartbeat,
@@ -55,7 +55,7 @@ pub(crate) struct EventBody<W> {
 
 impl<W: Wire> EventBody<W> {
     pub(crate) fn new(
-        opening: Bytes,
+        opening: Vec<Bytes>,
         reader: Reader<W>,
         follow: Follow,
         heartbeat: Heartbeat,
@@ -64,7 +64,7 @@ impl<W: Wire> EventBody<W> {
         client: Client,
     ) -> Self {
         Self {
-            opening: Some(opening).filter(|opening| !opening.is_empty()),
+            opening: opening.into_iter(),
             reader,
             follow,
             heartbeat,
@@ -119,7 +119,7 @@ impl<W: Wire> Body for EventBody<W> {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         debug_assert!(!fan_out::is_home(), "frames are written by fan-out threads only");
         let this = self.get_mut();
-        let next = match this.opening.take() {
+        let next = match this.opening.next() {
             Some(opening) => Poll::Ready(Some(opening)),
             None => this.poll_bytes(cx),
         };

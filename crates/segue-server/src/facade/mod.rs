@@ -9,8 +9,8 @@ mod native_sse;
 #[cfg(test)]
 mod tests;
 
-use bytes::{BufMut, BytesMut};
-use segue_core::{Cursor, EventRecord, RunId, event::wire};
+use bytes::{Bytes, BytesMut};
+use segue_core::{EventRecord, RunId, Snapshot, event::wire};
 use segue_engine::Facade;
 use segue_journal::{Record, cache::Encoding};
 use serde_json::json;
@@ -32,8 +32,15 @@ pub(crate) trait Wire: Facade + Unpin {
     /// What is sent when nothing else is, so that both sides notice a dead peer.
     const HEARTBEAT: &'static [u8];
 
-    /// What is sent at once, before the first record.
-    fn opening(&self, run: &RunId, start: &Start, retry_ms: u128) -> BytesMut;
+    /// What is sent at once, before the first record, in pieces: a snapshot's bytes are shared by
+    /// all who get it. `snapshot` is there where `start` asks for one.
+    fn opening(
+        &self,
+        run: &RunId,
+        start: &Start,
+        snapshot: Option<&Snapshot>,
+        retry_ms: u128,
+    ) -> Vec<Bytes>;
 }
 
 /// The type of a journaled record that this version cannot read. Its seq stands, so that no
@@ -71,6 +78,15 @@ pub(crate) fn gap_json(run: &RunId, gap: &Gap, start: &Start) -> serde_json::Val
     })
 }
 
-fn put_cursor(out: &mut BytesMut, cursor: &Cursor) {
-    out.put_slice(cursor.to_string().as_bytes());
+/// The control frame that stands for all events up to its seq, in two pieces. Its id is that
+/// seq's; it is never journaled.
+pub(crate) fn snapshot_json(run: &RunId, snapshot: &Snapshot) -> [Bytes; 2] {
+    let whole = if snapshot.is_cut {
+        format!(r#""link":"/v1/runs/{run}/events?from=start","#)
+    } else {
+        String::new()
+    };
+    let head = format!(r#"{{"type":"control.snapshot","run_id":"{run}",{whole}"#);
+    // The fold is an object that is not empty, so that what follows its brace fits on.
+    [head.into(), snapshot.json.slice(1..)]
 }

@@ -1,11 +1,11 @@
 //! The native events as lines of JSON. A blank line is a heartbeat.
 
-use bytes::{BufMut, BytesMut};
-use segue_core::RunId;
+use bytes::{BufMut, Bytes, BytesMut};
+use segue_core::{RunId, Snapshot};
 use segue_engine::Facade;
 use segue_journal::{Record, cache::Encoding};
 
-use super::{NDJSON, Wire, gap_json, write_record};
+use super::{NDJSON, Wire, gap_json, snapshot_json, write_record};
 use crate::routes::cursor::Start;
 
 /// Native NDJSON.
@@ -27,11 +27,20 @@ impl Wire for NativeNdjson {
     const CONTENT_TYPE: &'static str = "application/x-ndjson";
     const HEARTBEAT: &'static [u8] = b"\n";
 
-    fn opening(&self, run: &RunId, start: &Start, _retry_ms: u128) -> BytesMut {
-        let mut out = BytesMut::new();
+    fn opening(
+        &self,
+        run: &RunId,
+        start: &Start,
+        snapshot: Option<&Snapshot>,
+        _retry_ms: u128,
+    ) -> Vec<Bytes> {
+        let mut out = Vec::new();
         if let Some(gap) = &start.gap {
-            out.put_slice(gap_json(run, gap, start).to_string().as_bytes());
-            out.put_u8(b'\n');
+            out.push(format!("{}\n", gap_json(run, gap, start)).into());
+        }
+        if let Some(snapshot) = snapshot {
+            out.extend(snapshot_json(run, snapshot));
+            out.push(Bytes::from_static(b"\n"));
         }
         out
     }

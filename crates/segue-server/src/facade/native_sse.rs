@@ -9,12 +9,12 @@
 
 use std::fmt::Write as _;
 
-use bytes::{BufMut, BytesMut};
-use segue_core::{Cursor, RunId, event::wire};
+use bytes::{BufMut, Bytes, BytesMut};
+use segue_core::{Cursor, RunId, Seq, Snapshot, event::wire};
 use segue_engine::Facade;
 use segue_journal::{Record, cache::Encoding};
 
-use super::{SSE_NAMED, SSE_UNNAMED, Wire, event_of, gap_json, put_cursor};
+use super::{SSE_NAMED, SSE_UNNAMED, Wire, event_of, gap_json, snapshot_json};
 use crate::routes::cursor::Start;
 
 /// Native SSE, with or without event names.
@@ -47,24 +47,46 @@ impl Wire for NativeSse {
     const CONTENT_TYPE: &'static str = "text/event-stream";
     const HEARTBEAT: &'static [u8] = b": hb\n\n";
 
-    /// The `retry:` hint in the first comment's block; a gap, if there is one; and, where the
-    /// stream does not begin at its first event, a block with nothing but the id, so that a drop
-    /// before the first event resumes here as well.
-    fn opening(&self, run: &RunId, start: &Start, retry_ms: u128) -> BytesMut {
+    /// The `retry:` hint in the first comment's block; a gap, if there is one; then the snapshot
+    /// with its id, or, where the stream does not begin at its first event, a block with nothing
+    /// but the id, so that a drop before the first event resumes here as well.
+    fn opening(
+        &self,
+        run: &RunId,
+        start: &Start,
+        snapshot: Option<&Snapshot>,
+        retry_ms: u128,
+    ) -> Vec<Bytes> {
         let mut out = BytesMut::with_capacity(128);
         write!(out, ": segue\nretry: {retry_ms}\n\n").unwrap_or_default();
         if let Some(gap) = &start.gap {
-            let data = gap_json(run, gap, start);
-            if self.named {
-                out.put_slice(b"event: control.gap\n");
-            }
-            write!(out, "data: {data}\n\n").unwrap_or_default();
+            self.put_name(&mut out, "control.gap");
+            write!(out, "data: {}\n\n", gap_json(run, gap, start)).unwrap_or_default();
+        }
+        if let Some(snapshot) = snapshot {
+            put_id(&mut out, run, snapshot.seq);
+            self.put_name(&mut out, "control.snapshot");
+            let [head, rest] = snapshot_json(run, snapshot);
+            out.put_slice(b"data: ");
+            out.put_slice(&head);
+            return vec![out.freeze(), rest, Bytes::from_static(b"\n\n")];
         }
         if !start.is_first() {
-            out.put_slice(b"id: ");
-            put_cursor(&mut out, &Cursor { run: run.clone(), seq: start.from.prev() });
-            out.put_slice(b"\n\n");
+            put_id(&mut out, run, start.from.prev());
+            out.put_u8(b'\n');
         }
-        out
+        vec![out.freeze()]
     }
+}
+
+impl NativeSse {
+    fn put_name(self, out: &mut BytesMut, name: &str) {
+        if self.named {
+            writeln!(out, "event: {name}").unwrap_or_default();
+        }
+    }
+}
+
+fn put_id(out: &mut BytesMut, run: &RunId, seq: Seq) {
+    writeln!(out, "id: {}", Cursor { run: run.clone(), seq }).unwrap_or_default();
 }

@@ -3,12 +3,12 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
-use segue_core::{Event, EventRecord, RunId, Seq, Timestamp};
+use segue_core::{Event, EventRecord, Fold, RunId, Seq, Snapshot, Timestamp, fold::SnapshotLimits};
 use segue_engine::Facade;
 use segue_journal::Record;
 use serde_json::{Value, json};
 
-use super::{NativeNdjson, NativeSse, Wire};
+use super::{NativeNdjson, NativeSse, Wire, snapshot_json};
 use crate::routes::cursor::{Gap, Start};
 
 fn run() -> RunId {
@@ -49,8 +49,19 @@ fn encode<F: Facade>(facade: &mut F, records: &[Record]) -> String {
     String::from_utf8(out.to_vec()).expect("text")
 }
 
-fn opening(wire: &impl Wire, start: &Start) -> String {
-    String::from_utf8(wire.opening(&run(), start, 2000).to_vec()).expect("text")
+fn opening(wire: &impl Wire, start: &Start, snapshot: Option<&Snapshot>) -> String {
+    let pieces = wire.opening(&run(), start, snapshot, 2000);
+    String::from_utf8(pieces.concat()).expect("text")
+}
+
+/// A snapshot of the sample's beginning: open parts, a result, what is not known.
+fn snapshot(limits: &SnapshotLimits) -> Snapshot {
+    let mut fold = Fold::new(&run(), Seq::FIRST);
+    for record in &sample()[..8] {
+        let event = EventRecord::decode(record.bytes.clone()).expect("an event");
+        fold.apply(record.seq, record.at, &event).expect("the next one");
+    }
+    fold.snapshot(limits)
 }
 
 /// Compares with the fixture; `SEGUE_BLESS=1` writes it anew.
@@ -76,15 +87,39 @@ fn golden_native_ndjson() {
 
 #[test]
 fn golden_openings() {
-    let first = Start { from: Seq::FIRST, gap: None };
-    let later = Start { from: Seq(5), gap: None };
-    let gap = Start { from: Seq(5), gap: Some(Gap::Foreign) };
+    let (first, later) = (Start::at(Seq::FIRST), Start::at(Seq(5)));
     let sse: Vec<String> =
-        [&first, &later, &gap].map(|start| opening(&NativeSse { named: true }, start)).into();
+        [&first, &later].map(|start| opening(&NativeSse { named: true }, start, None)).into();
     check("openings.sse", &sse.join("---\n"));
-    assert_eq!(opening(&NativeNdjson, &first), "");
-    assert_eq!(opening(&NativeNdjson, &later), "");
-    check("opening_gap.ndjson", &opening(&NativeNdjson, &gap));
+    assert_eq!(opening(&NativeNdjson, &first, None), "");
+    assert_eq!(opening(&NativeNdjson, &later, None), "");
+}
+
+#[test]
+fn golden_snapshots() {
+    let snapshot = snapshot(&SnapshotLimits::default());
+    let asked = Start { from: Seq::FIRST, gap: None, snapshot: true };
+    let gap = Start { gap: Some(Gap::Foreign), ..asked.clone() };
+    let all = [
+        opening(&NativeSse { named: true }, &asked, Some(&snapshot)),
+        opening(&NativeSse { named: true }, &gap, Some(&snapshot)),
+        opening(&NativeSse { named: false }, &gap, Some(&snapshot)),
+    ];
+    check("snapshots.sse", &all.join("---\n"));
+    check("snapshot_gap.ndjson", &opening(&NativeNdjson, &gap, Some(&snapshot)));
+}
+
+#[test]
+fn a_snapshot_that_is_cut_says_where_the_whole_is() {
+    let tight = SnapshotLimits { bytes: 0, ..SnapshotLimits::default() };
+    for (limits, link) in
+        [(tight, json!("/v1/runs/r1/events?from=start")), (SnapshotLimits::default(), Value::Null)]
+    {
+        let json = snapshot_json(&run(), &snapshot(&limits)).concat();
+        let json: Value = serde_json::from_slice(&json).expect("JSON");
+        assert_eq!((&json["type"], &json["link"]), (&json!("control.snapshot"), &link));
+        assert_eq!((&json["seq"], &json["message"]["run_id"]), (&json!(8), &json!("r1")));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! - An `after` that is malformed, foreign, ahead or trimmed gives its error. Else with a valid
 //!   header too, the later position wins: a browser repeats its URL and only the header moves.
 //! - A bad header counts only without `after`. A browser cannot read an error, so the stream
-//!   begins with a gap and goes on from the first event that there is.
+//!   begins with a gap, then a snapshot of what there is, and goes on from there.
 //! - A valid header beats `from`; `after` with `from` is refused.
 
 use segue_core::{Cursor, CursorError, RunId, Seq};
@@ -18,6 +18,8 @@ pub(crate) enum Begin {
     Tail,
     /// The last so many events.
     Last(u64),
+    /// A snapshot of all events so far, then what comes.
+    Snapshot,
 }
 
 /// What a request says about its place.
@@ -34,13 +36,25 @@ pub(crate) struct Wanted<'a> {
 /// Where a stream begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Start {
-    /// The first event to give, at most the tail.
+    /// The first event to give, at most the tail; of a snapshot, the first that is in it.
     pub(crate) from: Seq,
     /// Why that is not what the client asked for.
     pub(crate) gap: Option<Gap>,
+    /// A snapshot is given first, and the events after it.
+    pub(crate) snapshot: bool,
 }
 
 impl Start {
+    /// The events from one on.
+    pub(crate) fn at(from: Seq) -> Self {
+        Self { from, gap: None, snapshot: false }
+    }
+
+    /// The gap path: what is told, then a snapshot.
+    fn after(gap: Gap, info: &StreamInfo) -> Self {
+        Self { from: info.available_from, gap: Some(gap), snapshot: true }
+    }
+
     /// Whether it begins at the run's first event.
     pub(crate) fn is_first(&self) -> bool {
         self.from <= Seq::FIRST
@@ -93,11 +107,11 @@ pub(crate) fn decide(
     if let Some(after) = wanted.after {
         let after = place(run, info, after)?;
         let from = header.and_then(Result::ok).map_or(after, |header| header.max(after));
-        return Ok(Start { from, gap: None });
+        return Ok(Start::at(from));
     }
     match header {
-        Some(Ok(from)) => Ok(Start { from, gap: None }),
-        Some(Err(gap)) => Ok(Start { from: info.available_from, gap: Some(gap) }),
+        Some(Ok(from)) => Ok(Start::at(from)),
+        Some(Err(gap)) => Ok(Start::after(gap, info)),
         None => Ok(begin(info, wanted.from.unwrap_or(Begin::Start))),
     }
 }
@@ -129,14 +143,17 @@ fn begin(info: &StreamInfo, from: Begin) -> Start {
     let from = match from {
         Begin::Start => match available(info, Seq::FIRST) {
             Ok(first) => first,
-            Err(gap) => return Start { from: info.available_from, gap: Some(gap) },
+            Err(gap) => return Start::after(gap, info),
         },
+        Begin::Snapshot => {
+            return Start { from: info.available_from, gap: None, snapshot: true };
+        }
         Begin::Tail => next,
         Begin::Last(count) => {
             Seq(next.0.saturating_sub(count)).max(Seq::FIRST).max(info.available_from)
         }
     };
-    Start { from, gap: None }
+    Start::at(from)
 }
 
 #[cfg(test)]
@@ -261,6 +278,7 @@ mod tests {
         assert_eq!(begin(info(1, 10), Begin::Last(0), None), Ok(10));
         assert_eq!(begin(info(8, 10), Begin::Last(9), None), Ok(8));
         assert_eq!(begin(info(1, 10), Begin::Tail, Some("r:2")), Ok(3));
+        assert_eq!(begin(info(3, 10), Begin::Snapshot, None), Ok(3));
         let both = Wanted { after: Some("r:1"), header: None, from: Some(Begin::Start) };
         assert_eq!(decide(&run(), &info(1, 10), both), Err(CursorRefusal::AfterWithFrom));
     }
@@ -278,6 +296,7 @@ mod tests {
             let info = info(first, first + length);
             let wanted = Wanted { after: after.as_deref(), header: header.as_deref(), from: None };
             if let Ok(start) = decide(&run(), &info, wanted) {
+                prop_assert_eq!(start.snapshot, start.gap.is_some(), "a gap comes with a snapshot");
                 prop_assert!(start.from >= info.available_from && start.from <= info.tail.next);
                 let seen = |text: &Option<String>| {
                     text.as_deref().and_then(|text| place(&run(), &info, text).ok())

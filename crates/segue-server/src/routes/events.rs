@@ -5,14 +5,14 @@ use std::time::Duration;
 use axum::response::Response;
 use bytes::{BufMut, BytesMut};
 use http::HeaderMap;
-use segue_core::{Cursor, RunId, Seq};
+use segue_core::{Cursor, RunId, Seq, Snapshot};
 use segue_engine::RunStream;
 use segue_journal::{Page, ReadLimit};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    cursor::{Begin, Start, Wanted, decide},
+    cursor::{Begin, CursorRefusal, Start, Wanted, decide},
     stream::{answer, come_back, over, stream},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     body::Follow,
     error::{Code, Problem},
     extract::{PathId, Query},
-    facade::{NativeNdjson, NativeSse, gap_json, write_record},
+    facade::{NativeNdjson, NativeSse, gap_json, snapshot_json, write_record},
     fan_out, wait,
 };
 
@@ -82,7 +82,7 @@ async fn give(
 /// The client has everything and nothing will come.
 fn is_over(run: &RunStream, start: &Start) -> bool {
     let tail = run.info().tail;
-    start.gap.is_none() && tail.closed && start.from >= tail.next
+    !start.snapshot && tail.closed && start.from >= tail.next
 }
 
 impl EventsQuery {
@@ -91,7 +91,12 @@ impl EventsQuery {
         let header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?"));
         let from = self.from.as_deref().map(begin).transpose()?;
         let wanted = Wanted { after: self.after.as_deref(), header, from };
-        Ok(decide(run.run(), run.info(), wanted)?)
+        let start = decide(run.run(), run.info(), wanted);
+        let start = start.map_err(|refusal| refused(run.run(), refusal))?;
+        if let Some(gap) = &start.gap {
+            metrics::counter!("segue_gaps_total", "why" => gap.why()).increment(1);
+        }
+        Ok(start)
     }
 
     fn follow(&self) -> Result<Follow, Problem> {
@@ -128,16 +133,27 @@ impl EventsQuery {
     }
 }
 
+/// A cursor that was trimmed is told where to go on.
+fn refused(run: &RunId, refusal: CursorRefusal) -> Problem {
+    let is_trimmed = matches!(refusal, CursorRefusal::Trimmed { .. });
+    let problem = Problem::from(refusal);
+    if is_trimmed {
+        problem.with("snapshot", format!("/v1/runs/{run}/events?from=snapshot"))
+    } else {
+        problem
+    }
+}
+
 fn begin(text: &str) -> Result<Begin, Problem> {
     match text {
         "start" => Ok(Begin::Start),
         "tail" => Ok(Begin::Tail),
-        "snapshot" => Err(Problem::new(Code::NotSupported, "snapshots are not available yet")),
+        "snapshot" => Ok(Begin::Snapshot),
         _ => text
             .strip_prefix("last:")
             .and_then(|count| count.parse().ok())
             .map(Begin::Last)
-            .ok_or_else(|| bad_query("`from` is start, tail or last:N")),
+            .ok_or_else(|| bad_query("`from` is start, tail, snapshot or last:N")),
     }
 }
 
@@ -153,19 +169,31 @@ async fn page(
 ) -> Result<Response, Problem> {
     let limit = query.limit()?;
     let wait = query.wait.as_deref().map(wait::parse).transpose()?;
-    let mut page = run.read(start.from, limit)?;
-    if let Some(wait) = wait.filter(|wait| !wait.is_zero())
+    let snapshot = if start.snapshot {
+        call.board().await;
+        Some(run.snapshot().await?)
+    } else {
+        None
+    };
+    let from = snapshot.as_ref().map_or(start.from, |snapshot| snapshot.seq.next());
+    let mut page = run.read(from, limit)?;
+    if let Some(wait) = wait.filter(|wait| !wait.is_zero() && snapshot.is_none())
         && page.records.is_empty()
         && !page.info.tail.closed
     {
-        page = next_page(call, run, start.from, limit, wait).await?;
+        page = next_page(call, run, from, limit, wait).await?;
     }
     // Back from the wait: what follows may ask the views.
     fan_out::go_home().await;
-    let next = page.records.last().map_or(start.from, |record| record.seq.next());
+    let next = page.records.last().map_or(from, |record| record.seq.next());
     let closed = page.info.tail.closed && next >= page.info.tail.next;
     let status = call.engine().status(call.tenant(), run.run())?.as_str();
-    let body = page_json(run.run(), &start, &page, next, closed, status);
+    let rest = json!({
+        "next": (!closed).then(|| Cursor { run: run.run().clone(), seq: next.prev() }.to_string()),
+        "closed": closed,
+        "status": status,
+    });
+    let body = page_json(run.run(), &start, snapshot.as_ref(), &page, &rest);
     Ok(answer("application/json", body.freeze().into()))
 }
 
@@ -203,27 +231,26 @@ async fn next_page(
 fn page_json(
     run: &RunId,
     start: &Start,
+    snapshot: Option<&Snapshot>,
     page: &Page,
-    next: Seq,
-    closed: bool,
-    status: &str,
+    rest: &Value,
 ) -> BytesMut {
     let mut out = BytesMut::with_capacity(256);
-    out.put_slice(b"{\"data\":[");
+    out.put_u8(b'{');
+    if let Some(gap) = &start.gap {
+        out.put_slice(format!("\"gap\":{},", gap_json(run, gap, start)).as_bytes());
+    }
+    if let Some(snapshot) = snapshot {
+        out.put_slice(b"\"snapshot\":");
+        out.extend(snapshot_json(run, snapshot));
+        out.put_u8(b',');
+    }
+    out.put_slice(b"\"data\":[");
     for (index, record) in page.records.iter().enumerate() {
         if index > 0 {
             out.put_u8(b',');
         }
         write_record(&mut out, run, record);
-    }
-    let next = Cursor { run: run.clone(), seq: next.prev() }.to_string();
-    let mut rest = json!({
-        "next": (!closed).then_some(next),
-        "closed": closed,
-        "status": status,
-    });
-    if let Some(gap) = &start.gap {
-        rest["gap"] = gap_json(run, gap, start);
     }
     out.put_slice(b"],");
     out.put_slice(rest.to_string().trim_start_matches('{').as_bytes());

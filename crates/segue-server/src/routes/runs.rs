@@ -113,8 +113,8 @@ pub(super) async fn start(
 
 async fn first_stream(call: &Call, run: &RunId) -> Result<Response, Problem> {
     let run = call.engine().attach(call.tenant(), run)?;
-    let start = Start { from: Seq::FIRST, gap: None };
-    stream(call, &run, NativeSse { named: true }, &start, Follow::Live).await
+    let wire = NativeSse { named: true };
+    stream(call, &run, wire, &Start::at(Seq::FIRST), Follow::Live).await
 }
 
 #[derive(Deserialize)]

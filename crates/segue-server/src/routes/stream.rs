@@ -34,17 +34,21 @@ pub(super) async fn stream<W: Wire>(
     start: &Start,
     follow: Follow,
 ) -> Result<Response, Problem> {
-    readable(run, start.from)?;
     let retry = call.numbers().retry.as_millis();
-    let opening = wire.opening(run.run(), start, retry).freeze();
     if !call.engine().is_ready() && !run.info().tail.closed {
-        return Ok(turned_away(W::CONTENT_TYPE, opening));
+        let start = if start.snapshot { &Start::at(Seq::FIRST) } else { start };
+        let opening = wire.opening(run.run(), start, None, retry).concat();
+        return Ok(turned_away(W::CONTENT_TYPE, opening.into()));
     }
+    let client = call.enter(run.run());
     let shard = call.board().await;
-    let reader = run.reader(wire, start.from, &shard)?;
+    let snapshot = if start.snapshot { Some(run.snapshot().await?) } else { None };
+    let from = snapshot.as_ref().map_or(start.from, |snapshot| snapshot.seq.next());
+    readable(run, from)?;
+    let opening = wire.opening(run.run(), start, snapshot.as_ref(), retry);
+    let reader = run.reader(wire, from, &shard)?;
     let heartbeat = Heartbeat::new(call.numbers().heartbeat);
     let age = Age::new(call.numbers().stream_age);
-    let client = call.enter(run.run());
     let body = EventBody::new(opening, reader, follow, heartbeat, age, call.closing(), client);
     Ok(answer(W::CONTENT_TYPE, Body::new(body)))
 }

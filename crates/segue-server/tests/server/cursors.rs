@@ -108,6 +108,24 @@ async fn j07_a_foreign_run_is_named_as_such_and_never_looked_up() {
 }
 
 #[tokio::test]
+async fn j08_a_run_of_another_session_and_one_that_never_was_are_answered_alike() {
+    let host = host().await;
+    let run = open_run(&host).await;
+    let other = host.run("push").await;
+    let never = "n".repeat(other.len());
+    let path = format!("/v1/runs/{run}/events");
+    let after = async |cursor: &str| host.get(&format!("{path}?after={cursor}")).await;
+    let answer = after(&format!("{other}:1")).await;
+    assert_eq!(answer.problem(409, "foreign_cursor"), after(&format!("{never}:1")).await.json());
+    let first = async |header: String| {
+        let mut sse = host.attach(&run, "", Some(&header)).await;
+        sse.event().await.expect("open")
+    };
+    assert_eq!(first(format!("{other}:1")).await, first(format!("{never}:1")).await);
+    host.end().await;
+}
+
+#[tokio::test]
 async fn j09_ahead_of_the_run_is_refused_and_the_terminal_not_lost() {
     let host = host().await;
     let run = open_run(&host).await;
@@ -117,7 +135,7 @@ async fn j09_ahead_of_the_run_is_refused_and_the_terminal_not_lost() {
     let mut sse = host.attach(&run, "", Some(&format!("{run}:999"))).await;
     let events = sse.rest().await;
     assert_eq!((&events[0]["type"], &events[0]["why"]), (&json!("control.gap"), &json!("ahead")));
-    assert_eq!(events[1]["seq"], 1);
+    assert_eq!((&events[1]["type"], &events[1]["seq"]), (&json!("control.snapshot"), &json!(8)));
     assert_eq!(events.last().expect("a terminal")["type"], "run.finished");
     host.end().await;
 }
@@ -127,18 +145,24 @@ async fn a_bad_header_takes_the_gap_path_in_every_form() {
     let host = host().await;
     let run = open_run(&host).await;
     host.finish(&run).await;
+    let path = format!("/v1/runs/{run}/events");
     for (header, why) in [("junk", "malformed"), ("x:1", "foreign"), ("999", "malformed")] {
         let mut sse = host.attach(&run, "", Some(header)).await;
         let gap = sse.frame().await.expect("open");
         assert_eq!((gap.id.as_ref(), gap.event.as_deref()), (None, Some("control.gap")));
         assert_eq!((&gap.json()["why"], &gap.json()["from_seq"]), (&json!(why), &json!(1)));
-        assert_eq!(sse.rest().await, host.log(&run).await);
-        let path = format!("/v1/runs/{run}/events");
+        let snapshot = sse.frame().await.expect("open");
+        assert_eq!(snapshot.id, Some(format!("{run}:8")));
+        assert_eq!(snapshot.event.as_deref(), Some("control.snapshot"));
+        let terminal = sse.rest().await;
+        assert_eq!(terminal, host.log(&run).await[8..]);
         let request = host.request(reqwest::Method::GET, &path).header("last-event-id", header);
         let lines = request.try_clone().expect("no body").header("accept", "application/x-ndjson");
-        assert_eq!(crate::support::read(lines).await.lines()[0]["why"], why);
+        let lines = crate::support::read(lines).await.lines();
+        assert_eq!(lines, [vec![gap.json(), snapshot.json()], terminal.clone()].concat());
         let page = crate::support::read(request.header("accept", "application/json")).await.json();
-        assert_eq!((&page["gap"]["why"], &page["data"][0]["seq"]), (&json!(why), &json!(1)));
+        assert_eq!((&page["gap"], &page["snapshot"]), (&gap.json(), &snapshot.json()));
+        assert_eq!((&page["data"], &page["closed"]), (&json!(terminal), &json!(true)));
     }
     host.end().await;
 }
@@ -148,7 +172,7 @@ async fn odd_queries_have_their_answers() {
     let host = host().await;
     let run = open_run(&host).await;
     for (query, code) in [
-        ("from=snapshot", "not_supported"),
+        ("from=snapshots", "bad_query"),
         ("from=middle", "bad_query"),
         ("from=last:x", "bad_query"),
         ("from=last:-1", "bad_query"),

@@ -129,3 +129,45 @@ async fn after_a_failed_sync_nothing_is_acknowledged() {
     assert_eq!(turned_away.block().await, None);
     host.end().await;
 }
+
+#[tokio::test]
+async fn h01_on_disk_nothing_is_over_a_cap() {
+    let (host, _disk) = on_disk().await;
+    let run = host.run("push").await;
+    host.lines(&run, text_lines(0..3000), &[]).await;
+    let all: Vec<String> = (0..3000).map(|n| format!("{n} ")).collect();
+    assert_eq!(texts(&host.log(&run).await), all);
+    host.end().await;
+}
+
+#[tokio::test]
+async fn h03_a_hole_is_told_and_no_snapshot_goes_over_it() {
+    let (host, disk) = on_disk().await;
+    let run = host.run("push").await;
+    host.append(&run, &text("this is the place")).await;
+    host.append_texts(&run, 0..2).await;
+    damage(&disk, b"this is the place");
+    for query in ["from=snapshot", "after={}:2", "from=last:3"] {
+        let query = query.replace("{}", &run);
+        let page = host.get(&format!("/v1/runs/{run}/events?{query}")).await;
+        page.problem(500, "corrupt");
+    }
+    let mut behind = host.attach(&run, &format!("?after={run}:3"), None).await;
+    assert_eq!(texts(&behind.take(2).await), ["0 ", "1 "], "what is behind it can be read");
+    host.end().await;
+}
+
+#[tokio::test]
+async fn h04_a_log_that_stops_short_is_told() {
+    let (host, disk) = on_disk().await;
+    let run = host.run("push").await;
+    host.append_texts(&run, 0..2).await;
+    host.append(&run, &text("this is the last")).await;
+    damage(&disk, b"this is the last");
+    let mut tab = host.attach(&run, "", None).await;
+    assert_eq!(texts(&tab.rest().await), ["0 ", "1 "]);
+    let page = host.get(&format!("/v1/runs/{run}/events?after={run}:4")).await;
+    page.problem(500, "corrupt");
+    host.get(&format!("/v1/runs/{run}/events?from=snapshot")).await.problem(500, "corrupt");
+    host.end().await;
+}

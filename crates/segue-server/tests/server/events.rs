@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Host, Setup, host, seqs, text, texts};
+use crate::support::{host, seqs, text, texts};
 
 #[tokio::test]
 async fn f01_what_was_stored_before_the_attach_comes_once() {
@@ -370,24 +370,5 @@ async fn an_event_that_spans_lines_is_one_line_on_the_wire() {
     assert_eq!(crate::support::read(request).await.status, 200);
     let event = host.attach(&run, "", None).await.take(2).await.remove(1);
     assert_eq!((&event["name"], &event["value"]), (&json!("n"), &json!("a\nb")));
-    host.end().await;
-}
-
-#[tokio::test]
-async fn a_trimmed_beginning_is_told_and_not_passed_over() {
-    let host = Host::start(Setup { run_cap: Some(400), ..Setup::default() }).await;
-    let run = host.run("push").await;
-    host.append_texts(&run, 0..40).await;
-    let mut sse = host.attach(&run, "", None).await;
-    let gap = sse.frame().await.expect("open");
-    assert_eq!((gap.id.as_ref(), gap.event.as_deref()), (None, Some("control.gap")));
-    let gap = gap.json();
-    assert_eq!((&gap["type"], &gap["why"]), (&json!("control.gap"), &json!("trimmed")));
-    let first = sse.event().await.expect("open");
-    assert_eq!(first["seq"], gap["from_seq"]);
-    assert!(first["seq"].as_u64() > Some(1));
-    let refused = host.get(&format!("/v1/runs/{run}/events?after={run}:0")).await;
-    let problem = refused.problem(410, "cursor_trimmed");
-    assert_eq!(problem["available_from"], gap["from_seq"]);
     host.end().await;
 }

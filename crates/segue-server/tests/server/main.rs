@@ -6,6 +6,8 @@
 //! - F16: a refused append has no seq, so that no frame can carry a borrowed one.
 //! - G03, P04: "freed" is read off the count of attached clients.
 //! - H11: the deadline itself is tested under a paused clock in `conn::deadline`.
+//! - H01 to H06: the only cap on memory is that of the journal in memory, which trims; a hole in
+//!   the embedded log is damage, and told as such.
 //! - P03: the head and the first comment come before there is any event to send.
 //! - Q02: every attached client ends with the error's terminal.
 
@@ -18,6 +20,7 @@ mod events;
 mod page;
 mod sessions;
 mod shutdown;
+mod snapshots;
 mod start;
 mod stop;
 mod support;

@@ -36,6 +36,7 @@ pub(super) async fn to_the_end(
             }
             Some(Ok(Attached::Event(event))) => printer.event(&event)?,
             Some(Ok(Attached::Gap(gap))) => printer.notice(&Notice::Gap(&gap))?,
+            Some(Ok(Attached::Snapshot(snapshot))) => printer.snapshot(&snapshot)?,
             Some(Ok(Attached::Control { .. })) => {}
             Some(Ok(Attached::Reconnecting(lost))) => printer.notice(&Notice::Lost(&lost))?,
             Some(Ok(Attached::Ended(ended))) => {

@@ -10,8 +10,11 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
-use segue_client::{Ended, Gap, Reconnecting, RunEvent};
-use segue_core::{EventKind, RunStatus};
+use segue_client::{Ended, Gap, Reconnecting, RunEvent, Snapshot};
+use segue_core::{
+    EventKind, RunStatus,
+    fold::{Part, ProseKind},
+};
 use serde_json::Value;
 
 const DIM: &str = "\x1b[2m";
@@ -90,6 +93,32 @@ impl Printer {
         }
         self.draw_status("running")?;
         self.flush()
+    }
+
+    /// Prints what happened instead of events that cannot be given.
+    pub(super) fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        self.erase_status()?;
+        if self.style.json {
+            self.out.write_all(&snapshot.json)?;
+            self.out.write_all(b"\n")?;
+        } else if let Some(fold) = snapshot.fold() {
+            self.remark(YELLOW, "all of the message so far:")?;
+            self.close_out_line()?;
+            fold.message().parts.iter().try_for_each(|part| self.part(part))?;
+        }
+        self.flush()
+    }
+
+    fn part(&mut self, part: &Part) -> io::Result<()> {
+        match part {
+            Part::Prose(prose) if prose.kind == ProseKind::Text => {
+                self.close_out_line()?;
+                self.text(&prose.text)
+            }
+            Part::Prose(prose) => self.reasoning(&prose.text).and_then(|()| self.close_err_line()),
+            Part::Call(call) => self.remark(DIM, &format!("> {}", call.name)),
+            Part::Whole(_) => Ok(()),
+        }
     }
 
     /// Prints what is no event.
@@ -311,6 +340,32 @@ mod tests {
 
     const PIPE: Style = Style { json: false, terminal: false, shared: false };
     const TERMINAL: Style = Style { json: false, terminal: true, shared: true };
+
+    #[test]
+    fn a_snapshot_shows_the_text_so_far() {
+        let part = json!([
+            {"type": "tool_call", "call_id": "c", "name": "look"},
+            {"type": "text", "part": "p", "text": "all of it", "open": true},
+        ]);
+        let message = json!({
+            "id": "m", "role": "assistant", "status": "streaming", "version": 7, "parts": part,
+            "metadata": {}, "created_at": Timestamp::default(), "updated_at": Timestamp::default(),
+        });
+        let json = json!({
+            "type": "control.snapshot", "format": 1, "from_seq": 1, "seq": 7, "steps": [],
+            "message": message,
+        });
+        let snapshot = Snapshot { seq: Seq(7), json: json.to_string().into() };
+        for (style, expect) in [(false, "all of it".to_owned()), (true, format!("{json}\n"))] {
+            let (out, err) = (Page::default(), Page::default());
+            let style = Style { json: style, terminal: false, shared: false };
+            let mut printer = Printer::new(Box::new(out.clone()), Box::new(err.clone()), style);
+            printer.snapshot(&snapshot).unwrap();
+            assert_eq!(out.text(), expect);
+            let remarks = if style.json { "" } else { "all of the message so far:\n> look\n" };
+            assert_eq!(err.text(), remarks);
+        }
+    }
 
     #[test]
     fn a_pipe_gets_exactly_the_text() {
