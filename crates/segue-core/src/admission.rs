@@ -249,11 +249,12 @@ impl Admission {
         true
     }
 
-    /// The step's parts and unfinished calls are void: they are closed without ends of their own.
+    /// The step's parts and calls are void: they are closed without ends of their own, and a retry
+    /// may use their names again.
     fn discard(&mut self, step: &str) -> bool {
         let of_step = |opened: &Opened| opened.step.as_deref() == Some(step);
         self.parts.retain(|_, opened| !of_step(opened));
-        self.calls.retain(|_, call| call.state == CallState::Done || !of_step(&call.opened));
+        self.calls.retain(|_, call| !of_step(&call.opened));
         true
     }
 

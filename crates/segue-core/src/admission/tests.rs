@@ -110,6 +110,16 @@ fn a_discarded_step_takes_its_open_parts_with_it() {
 }
 
 #[test]
+fn a_retry_of_a_discarded_step_may_use_its_names_again() {
+    check(
+        "step.started(1) tool_call.started(c) tool_call.input_end(c) tool_result(c) discard(1) \
+         tool_call.started(c) tool_call.input_end(c) tool_result(c)",
+        "step.started(1) tool_call.started(c) tool_call.input_end(c) tool_result(c) discard(1) \
+         tool_call.started(c) tool_call.input_end(c) tool_result(c)",
+    );
+}
+
+#[test]
 fn after_an_interruption_an_unfinished_call_is_uncertain() {
     let message = MessageId::parse("m").expect("valid");
     let (mut admission, mut out) = (Admission::default(), Vec::new());
