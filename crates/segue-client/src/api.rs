@@ -60,7 +60,7 @@ impl StartRun {
         self
     }
 
-    /// What happens when the session is busy: `reject`.
+    /// What happens when the session is busy: `reject`, `queue`, `replace` or `parallel`.
     #[must_use]
     pub fn policy(mut self, policy: &str) -> Self {
         self.policy = Some(policy.to_owned());

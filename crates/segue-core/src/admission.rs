@@ -102,7 +102,8 @@ impl Admission {
             K::StepStarted => self.open_step(subject),
             K::StepFinished => self.close_step(&subject, out),
             K::Discard => self.discard(&subject),
-            K::RunStarted
+            K::RunQueued
+            | K::RunStarted
             | K::RunResource
             | K::ApprovalRequested
             | K::ApprovalResolved

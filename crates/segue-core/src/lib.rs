@@ -22,6 +22,6 @@ pub use fold::{Fold, Snapshot};
 pub use id::{AgentName, IdError, MessageId, ProducerId, RunId, SessionId, TenantId};
 pub use limits::Limits;
 pub use position::{Cursor, CursorError, Seq};
-pub use run::{InterruptionCause, Outcome, RunError, RunStatus, StopReason};
+pub use run::{InterruptionCause, OnRestart, Outcome, Policy, RunError, RunStatus, StopReason};
 pub use source::{Inbound, InboundStream, Ingress, RunInput, Source, StopSignal};
 pub use time::{Clock, Timestamp};

@@ -55,6 +55,17 @@ pub enum Lifecycle {
         status: RunStatus,
         /// The client's own data, an object.
         metadata: Value,
+        /// How its start is known again; absent in records of before there were any.
+        #[serde(default, skip_serializing_if = "StartMark::is_empty")]
+        mark: StartMark,
+    },
+    /// Session: a queued run began. Commits with the run's `run.started`.
+    #[serde(rename = "run.changed")]
+    RunChanged {
+        /// The run.
+        run_id: RunId,
+        /// `running`.
+        status: RunStatus,
     },
     /// Session: a run ended. Commits with the run's terminal event.
     #[serde(rename = "run.ended")]
@@ -68,6 +79,23 @@ pub enum Lifecycle {
     /// A type that this version does not know.
     #[serde(other)]
     Unknown,
+}
+
+/// By what a start that is sent again is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartMark {
+    /// A digest of what was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// A digest of the caller's key and of who called; none if there was no key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+impl StartMark {
+    fn is_empty(&self) -> bool {
+        self.digest.is_none() && self.key.is_none()
+    }
 }
 
 /// Tells a null from what is absent.
@@ -155,7 +183,9 @@ mod tests {
                 agent: AgentName::parse("demo").expect("valid"),
                 status: RunStatus::Running,
                 metadata: json!({}),
+                mark: StartMark { digest: Some("d".into()), key: None },
             },
+            Lifecycle::RunChanged { run_id: run_id.clone(), status: RunStatus::Running },
             ended(&Outcome::Finished { finish_reason: None, usage: Some(json!({"input": 1})) }),
             ended(&Outcome::failed("boom", "it broke")),
             ended(&Outcome::stopped(StopReason::User)),

@@ -99,6 +99,31 @@ impl StopReason {
     }
 }
 
+/// What happens to a run that is started in a session which has active runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// It is refused.
+    #[default]
+    Reject,
+    /// It waits until every run before it has ended.
+    Queue,
+    /// The runs before it are stopped; it waits for their ends.
+    Replace,
+    /// It starts beside them.
+    Parallel,
+}
+
+/// What a restart of the server does with a run, where it does not interrupt it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRestart {
+    /// A queued run stays queued and is started in its turn.
+    Start,
+    /// A push run that is running goes on; its producer has a lease's time to come back.
+    Await,
+}
+
 /// What cut a run off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

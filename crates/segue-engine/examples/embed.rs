@@ -67,7 +67,7 @@ async fn main() -> Result<(), AnyError> {
     for run in engine.runs(&tenant, RunQuery::default()).await?.data {
         say(&format!("an earlier run: {} {}\n", run.id, run.status.as_str()))?;
     }
-    let run = engine.start(&tenant, StartRun::of(AgentName::parse("counter")?)).await?;
+    let run = engine.start(&tenant, StartRun::of(AgentName::parse("counter")?)).await?.run;
     show(&engine, &tenant, &run.id).await?;
     engine.shutdown(Duration::from_secs(5)).await;
     Ok(())

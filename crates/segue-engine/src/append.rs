@@ -9,16 +9,16 @@ use std::{
 
 use segue_core::{Event, RunId, Seq, TenantId};
 use segue_journal::{
-    AppendError as JournalError, Committed, Journal, ProducerClaim, ReadError, ReserveError,
-    StreamKey, StreamKind, Ticket,
+    AppendError as JournalError, Committed, ProducerClaim, ReadError, ReserveError, StreamKey,
+    StreamKind, Ticket,
 };
 use tokio::sync::oneshot;
 
 use crate::{
     engine::Engine,
     run::{
-        Run,
-        log::{bytes_needed, original_of_ended},
+        Phase, Run,
+        log::{after_the_end, bytes_needed},
         owner::outcome_of,
     },
 };
@@ -60,6 +60,9 @@ pub enum AppendError {
     /// The run's id was used before.
     #[error("the run id was used before")]
     RunExists,
+    /// The run waits for its turn; what is appended then may be sent again.
+    #[error("the run waits for the runs before it, send it again when it has started")]
+    NotStarted,
     /// The run's events come from its own source.
     #[error("the run does not take events from outside, its agent produces them")]
     NotPush,
@@ -217,6 +220,9 @@ impl Engine {
         if !run.takes_appends {
             return Err(AppendError::NotPush);
         }
+        if run.phase() == Phase::Queued {
+            return Err(AppendError::NotStarted);
+        }
         run.activity.renew_lease();
         check_events(&events, run.event_bytes)?;
         let is_known = claim.as_ref().map_or(Ok(false), |claim| run.is_duplicate(claim))?;
@@ -243,10 +249,13 @@ impl Engine {
         stream: &StreamKey,
         claim: Option<ProducerClaim>,
     ) -> Result<Pending, AppendError> {
-        let journal: &dyn Journal = &*self.inner.journal;
-        journal.info(stream)?;
-        let claim = claim.ok_or(AppendError::RunEnded)?;
-        Ok(Pending(State::Known(original_of_ended(journal, stream, claim).await?)))
+        let is_open = !self.inner.journal.info(stream)?.tail.closed;
+        if is_open && !self.is_ready() {
+            // The next start of the server goes on with it or ends it.
+            return Err(AppendError::Unavailable);
+        }
+        let answer = after_the_end(&*self.inner.journal, stream, claim).await?;
+        Ok(Pending(State::Known(answer)))
     }
 
     /// A sign of life of a push run's producer. Nothing happens to a run that has ended.

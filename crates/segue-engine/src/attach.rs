@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use segue_core::{EventRecord, Outcome, RunId, RunStatus, Seq, TenantId};
+use segue_core::{EventRecord, Outcome, RunId, RunStatus, Seq, TenantId, Timestamp};
 use segue_journal::{Journal, Page, ReadError, ReadLimit, Shard, StreamInfo, StreamKey};
 
 use crate::{
@@ -60,18 +60,21 @@ impl RunStream {
 
     /// How the run ended, from its terminal record; `None` while it is open.
     pub fn outcome(&self) -> Result<Option<Outcome>, ReadError> {
+        Ok(self.terminal()?.map(|(outcome, _)| outcome))
+    }
+
+    /// How the run ended and when; `None` while it is open.
+    pub(crate) fn terminal(&self) -> Result<Option<(Outcome, Timestamp)>, ReadError> {
         let tail = self.journal.info(&self.stream)?.tail;
         if !tail.closed {
             return Ok(None);
         }
         let page = self.read(tail.next.prev(), ReadLimit { records: 1, ..ReadLimit::default() })?;
-        let fields = page
-            .records
-            .into_iter()
-            .next()
-            .and_then(|record| EventRecord::decode(record.bytes).ok())
+        let Some(last) = page.records.into_iter().next() else { return Ok(None) };
+        let fields = EventRecord::decode(last.bytes)
+            .ok()
             .and_then(|record| serde_json::from_slice(record.json()).ok());
-        Ok(fields.as_ref().and_then(Outcome::from_json))
+        Ok(fields.as_ref().and_then(Outcome::from_json).map(|outcome| (outcome, last.at)))
     }
 
     /// A page of records from `from` on.

@@ -61,7 +61,7 @@ impl ControlInbox {
         let phase = self.phase.as_mut()?;
         let seen_stop = after >= STOP_ID;
         let ready = |phase: &Phase| match phase {
-            Phase::Running | Phase::Failing => false,
+            Phase::Queued | Phase::Running | Phase::Failing => false,
             Phase::Stopping(_) => !seen_stop,
             Phase::Ended(_) => true,
         };
@@ -70,7 +70,7 @@ impl ControlInbox {
             Phase::Stopping(reason) => {
                 Some(ControlItem { id: STOP_ID, kind: ControlKind::Stop { reason } })
             }
-            Phase::Running | Phase::Failing | Phase::Ended(_) => None,
+            Phase::Queued | Phase::Running | Phase::Failing | Phase::Ended(_) => None,
         }
     }
 }

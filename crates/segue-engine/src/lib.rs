@@ -12,6 +12,9 @@ mod clock;
 mod control;
 mod engine;
 mod ids;
+mod known;
+mod launch;
+mod line;
 mod projection;
 mod query;
 mod reader;
@@ -24,6 +27,7 @@ mod spawner;
 mod start;
 mod stop;
 mod supervisor;
+mod tombstones;
 
 pub use agents::{AgentView, Agents, BuildSource, Inline, InlineError};
 pub use append::{AppendError, Appended, Pending};
@@ -32,6 +36,7 @@ pub use clock::SystemClock;
 pub use control::{ControlInbox, ControlItem, ControlKind};
 pub use engine::{Engine, EngineOptions, OpenError, Settings};
 pub use ids::Entropy;
+pub use known::StartKey;
 pub use projection::{SCHEMA, rebuild};
 pub use query::{
     DEFAULT_LIMIT, List, MAX_LIMIT, QueryError, RunQuery, RunView, SessionQuery, SessionView,
@@ -39,5 +44,5 @@ pub use query::{
 pub use reader::{Facade, Fill, Reader};
 pub use sessions::{CreateSession, SessionError, UpdateSession};
 pub use shutdown::ShutdownReport;
-pub use start::{StartError, StartRun};
+pub use start::{StartError, StartRun, Started};
 pub use stop::{StopError, StopRequest, Stopped};

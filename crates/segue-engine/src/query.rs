@@ -139,7 +139,7 @@ impl RunView {
         let facts = run.facts.clone();
         let phase = run.phase();
         let reason = match &phase {
-            Phase::Running | Phase::Failing => None,
+            Phase::Queued | Phase::Running | Phase::Failing => None,
             Phase::Stopping(reason) => Some(*reason),
             Phase::Ended(outcome) => outcome.reason(),
         };
@@ -154,7 +154,7 @@ impl RunView {
             message_id: facts.message,
             last_seq,
             created_at: facts.created_at,
-            started_at: Some(facts.created_at),
+            started_at: run.started_at(),
             ended_at: None,
             usage: run.log().usage(),
             metadata: facts.metadata,
@@ -191,8 +191,8 @@ impl Engine {
         let text = |text: &str| Cell::Text(text.to_owned());
         let mut filter = vec![("tenant", Compare::Eq, text(tenant.as_str()))];
         if let Some(status) = query.status {
-            // A run that is alive is stored as running, whatever it is at the moment.
-            let stored = if status.is_terminal() { status } else { RunStatus::Running };
+            // That a run is being stopped is known of its owner only.
+            let stored = if status == RunStatus::Stopping { RunStatus::Running } else { status };
             filter.push(("status", Compare::Eq, text(stored.as_str())));
         }
         filter.extend(query.agent.map(|agent| ("agent", Compare::Eq, text(agent.as_str()))));
@@ -256,7 +256,7 @@ impl Engine {
 
     /// Waits until the views hold every acknowledged write, but not for ever: views that cannot
     /// be written must not hang whoever asks.
-    async fn views_caught_up(&self) -> Result<(), ViewError> {
+    pub(crate) async fn views_caught_up(&self) -> Result<(), ViewError> {
         let caught_up = self.inner.projection.caught_up(self.inner.journal.position());
         match tokio::time::timeout(VIEW_WAIT, caught_up).await {
             Ok(result) => result,
@@ -280,18 +280,29 @@ impl Engine {
         info.map_or(Seq::ZERO, |info| info.tail.next.prev())
     }
 
-    fn with_life(&self, tenant: &TenantId, stored: RunView) -> RunView {
+    pub(crate) fn with_life(&self, tenant: &TenantId, stored: RunView) -> RunView {
         let last_seq = self.last_seq(tenant, &stored.id);
         match self.find_open(tenant, &stored.id) {
             Some(alive) if !stored.status.is_terminal() => RunView::of_alive(&alive, last_seq),
+            None if !stored.status.is_terminal() => self.with_terminal(tenant, stored, last_seq),
             Some(_) | None => RunView { last_seq, ..stored },
+        }
+    }
+
+    /// A run whose session's stream could not take its end: the run's own stream has it.
+    fn with_terminal(&self, tenant: &TenantId, stored: RunView, last_seq: Seq) -> RunView {
+        let view = RunView { last_seq, ..stored };
+        let ended = self.attach(tenant, &view.id).and_then(|stream| stream.terminal());
+        match ended {
+            Ok(Some((outcome, at))) => view.with_ending(Ending::from(&outcome), at),
+            Ok(None) | Err(_) => view,
         }
     }
 
     fn with_runs(&self, tenant: &TenantId, mut view: SessionView) -> SessionView {
         let active = self.inner.supervisor.active(&StreamKey::session(tenant, &view.id));
-        let active = active.filter(|run| self.find_open(tenant, run).is_some());
-        view.active_runs = active.into_iter().collect();
+        let active = active.into_iter().filter(|run| self.find_open(tenant, run).is_some());
+        view.active_runs = active.collect();
         view.status = if view.active_runs.is_empty() { "idle" } else { "busy" };
         view
     }

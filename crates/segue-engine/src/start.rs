@@ -1,23 +1,23 @@
 //! Starting runs.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::sync::Arc;
 
-use futures_util::FutureExt;
 use segue_core::{
-    AgentName, Event, EventRecord, Ingress, Limits, MessageId, Outcome, RunId, RunInput, RunStatus,
-    SessionId, Source, TenantId, Timestamp, lifecycle::Lifecycle,
+    AgentName, Ingress, Limits, MessageId, OnRestart, Policy, RunId, SessionId, Source, TenantId,
+    lifecycle::StartMark,
 };
-use segue_journal::{Epoch, Part, StreamKey};
+use segue_journal::{StreamKey, views::ViewError};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     agents::InlineError,
     append::AppendError,
     engine::Engine,
+    known::StartKey,
+    launch::Plan,
     query::RunView,
-    run::{Command, FIRST_EPOCH, Run, RunFacts, RunLog, owner::own},
-    sessions::Target,
+    run::{Phase, Restart, RunFacts},
     supervisor::{Seat, SeatError},
 };
 
@@ -36,10 +36,26 @@ pub struct StartRun {
     pub input: Value,
     /// Parameters for the source, an object.
     pub params: Value,
+    /// What happens if the session has active runs.
+    pub policy: Policy,
     /// The run's limits.
     pub limits: Limits,
+    /// What a restart does with the run, where it does not interrupt it. Needs an agent, and
+    /// [`OnRestart::Await`] one that takes appends.
+    pub on_restart: Option<OnRestart>,
     /// The client's own data, an object.
     pub metadata: Value,
+    /// Makes the start safe to send again. Without a session of its own it means nothing.
+    pub key: Option<StartKey>,
+}
+
+/// A run that was started, by this request or by the same one before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Started {
+    /// The run.
+    pub run: RunView,
+    /// This request started it.
+    pub is_new: bool,
 }
 
 impl StartRun {
@@ -52,8 +68,11 @@ impl StartRun {
             source: None,
             input: Value::Null,
             params: json!({}),
+            policy: Policy::Reject,
             limits: Limits::default(),
+            on_restart: None,
             metadata: json!({}),
+            key: None,
         }
     }
 }
@@ -82,6 +101,15 @@ pub enum StartError {
     /// The run's id was used before.
     #[error("the run id was used before")]
     RunExists,
+    /// The key or the run's id was used for this run by another request.
+    #[error("another request has started the run {0} with this key or id")]
+    Different(RunId),
+    /// Only a configured agent can be found again after a restart.
+    #[error("`on_restart` needs an agent, not a source in the request")]
+    RestartNeedsAgent,
+    /// Only a producer outside outlives the server.
+    #[error("only runs that take events from outside can await their producer after a restart")]
+    AwaitNeedsPush,
     /// The input is larger than an event may be.
     #[error("the input makes an event of {bytes} bytes, at most {max} are allowed")]
     InputTooLarge {
@@ -96,77 +124,116 @@ pub enum StartError {
     /// The journal did not take it.
     #[error(transparent)]
     Journal(AppendError),
-}
-
-/// A start that is allowed, before it is durable.
-struct Plan {
-    facts: RunFacts,
-    source: Arc<dyn Source>,
-    input: Value,
-    params: Value,
-}
-
-/// A run that is durable and has yet to be driven.
-struct Begun {
-    run: Arc<Run>,
-    inbox: mpsc::Receiver<Command>,
-    source: Arc<dyn Source>,
-    input: RunInput,
+    /// The views could not be asked whether the request was made before.
+    #[error(transparent)]
+    View(#[from] ViewError),
 }
 
 impl Engine {
-    /// Starts a run. When it returns, the run, its user's message and its session are durable.
+    /// Starts a run, or gives the one that the same request started before. When it returns, the
+    /// run, its user's message and its session are durable; the run may have to wait for its turn.
     ///
     /// Dropping the future does not take the start back: once it began, the run is owned.
-    pub async fn start(&self, tenant: &TenantId, request: StartRun) -> Result<RunView, StartError> {
-        let plan = self.plan(tenant, request)?;
-        let session = StreamKey::session(tenant, &plan.facts.session);
-        let seat = self.take_seat(&session, &plan.facts.run).await;
-        let seat = seat.map_err(|error| match error {
-            SeatError::Busy(run) => StartError::Busy(run),
-            SeatError::Closing => StartError::ShuttingDown,
-        })?;
+    pub async fn start(&self, tenant: &TenantId, request: StartRun) -> Result<Started, StartError> {
+        let mark = request.mark();
+        let run = request.run.clone().unwrap_or_else(|| self.inner.ids.run());
+        let session = request.session.clone().unwrap_or_else(|| self.inner.ids.session());
+        let stream = StreamKey::session(tenant, &session);
+        let key = mark.key.as_ref().map(|key| format!("{stream}/{key}"));
+        let names = self.claim(&StreamKey::run(tenant, &run), key).await;
+        if let Some(run) = self.known(tenant, &request, &mark).await? {
+            metrics::counter!("segue_starts_repeated_total").increment(1);
+            return Ok(Started { run, is_new: false });
+        }
+        let plan = self.plan(tenant, request, run, session, mark)?;
+        let seat = self.take_seat(&stream, &plan.facts.run, plan.policy).await?;
         let (answer, started) = oneshot::channel();
         let engine = self.clone();
-        self.inner.spawner.spawn(async move { engine.run_to_end(plan, seat, answer).await });
-        started.await.unwrap_or(Err(StartError::ShuttingDown))
+        self.inner.spawner.spawn(async move { engine.launch(plan, seat, names, answer).await });
+        let run = started.await.unwrap_or(Err(StartError::ShuttingDown))?;
+        Ok(Started { run, is_new: true })
     }
 
-    /// Takes the session's seat. A run whose terminal is there already, so that the client may
-    /// know it, has ended: its seat is waited for.
-    async fn take_seat(&self, session: &StreamKey, run: &RunId) -> Result<Seat, SeatError> {
+    /// Waits until a run is not queued any more: started, ended, or left to the next start of the
+    /// engine. `None` if it is not alive.
+    pub async fn until_started(&self, tenant: &TenantId, run: &RunId) -> Option<RunView> {
+        let mut phase = self.inner.supervisor.find(&StreamKey::run(tenant, run))?.watch();
+        // An error: the run is gone without an end, left to the next start.
+        drop(phase.wait_for(|phase| *phase != Phase::Queued).await);
+        self.run(tenant, run).await.ok().flatten()
+    }
+
+    /// Takes a place in the session's line. Runs whose terminals are there already, so that the
+    /// client may know them, have ended: their places are waited for.
+    async fn take_seat(
+        &self,
+        session: &StreamKey,
+        run: &RunId,
+        policy: Policy,
+    ) -> Result<Seat, StartError> {
         loop {
-            let freed = self.inner.supervisor.changed();
-            match self.inner.supervisor.take_seat(session, run) {
-                Err(SeatError::Busy(seated)) if self.has_ended(session, &seated) => freed.await,
-                other => return other,
+            let changed = self.inner.supervisor.changed();
+            if !self.have_all_ended(session) {
+                match self.inner.supervisor.take_seat(session, run, policy) {
+                    Ok(seat) => return Ok(seat),
+                    Err(SeatError::Busy(run)) => return Err(StartError::Busy(run)),
+                    Err(SeatError::Closing) => return Err(StartError::ShuttingDown),
+                    Err(SeatError::Later) => {}
+                }
             }
+            changed.await;
         }
     }
 
-    fn has_ended(&self, session: &StreamKey, run: &RunId) -> bool {
-        let tenant = TenantId::parse(session.tenant()).ok();
-        let stream = tenant.map(|tenant| StreamKey::run(&tenant, run));
-        let info = stream.and_then(|stream| self.inner.journal.info(&stream).ok());
-        info.is_some_and(|info| info.tail.closed)
+    /// Whether the session has a line of which every run has ended.
+    fn have_all_ended(&self, session: &StreamKey) -> bool {
+        let line = self.inner.supervisor.active(session);
+        let Ok(tenant) = TenantId::parse(session.tenant()) else { return false };
+        let has_ended = |run: &RunId| {
+            let info = self.inner.journal.info(&StreamKey::run(&tenant, run));
+            info.is_ok_and(|info| info.tail.closed)
+        };
+        !line.is_empty() && line.iter().all(has_ended)
     }
 
-    fn plan(&self, tenant: &TenantId, request: StartRun) -> Result<Plan, StartError> {
-        let StartRun { session, run, agent, source, input, params, limits, metadata } = request;
+    fn plan(
+        &self,
+        tenant: &TenantId,
+        request: StartRun,
+        run: RunId,
+        session: SessionId,
+        mark: StartMark,
+    ) -> Result<Plan, StartError> {
+        let StartRun { agent, source, input, params, policy, limits, metadata, .. } = request;
+        let on_restart = request.on_restart;
+        let is_inline = source.is_some();
         let (agent, source) = self.resolve(agent, source)?;
+        if on_restart.is_some() && is_inline {
+            return Err(StartError::RestartNeedsAgent);
+        }
+        if on_restart == Some(OnRestart::Await) && source.ingress() != Ingress::Append {
+            return Err(StartError::AwaitNeedsPush);
+        }
         source.check(&params).map_err(|error| StartError::BadParams(error.message))?;
-        let run = run.unwrap_or_else(|| self.inner.ids.run());
+        let restart = on_restart.map(|how| Restart {
+            how,
+            policy,
+            params: params.clone(),
+            limits: limits.clone(),
+            metadata: metadata.clone(),
+        });
         let facts = RunFacts {
             tenant: tenant.clone(),
             message: MessageId::of_run(&run),
             run,
-            session: session.unwrap_or_else(|| self.inner.ids.session()),
+            session,
             agent,
             limits,
+            restart,
             metadata,
             created_at: self.inner.ids.clock.now(),
         };
-        Ok(Plan { facts, source, input, params })
+        Ok(Plan { facts, source, input, params, policy, mark })
     }
 
     fn resolve(
@@ -185,116 +252,5 @@ impl Engine {
             Some(source) => Ok((name, source)),
             None => Err(StartError::UnknownAgent(name)),
         }
-    }
-
-    async fn run_to_end(
-        self,
-        plan: Plan,
-        seat: Seat,
-        answer: oneshot::Sender<Result<RunView, StartError>>,
-    ) {
-        let begun = match self.begin(plan).await {
-            Ok(begun) => begun,
-            Err(error) => {
-                drop(seat);
-                // Whoever asked may have gone.
-                return drop(answer.send(Err(error)));
-            }
-        };
-        metrics::counter!("segue_runs_started_total").increment(1);
-        let Begun { run, inbox, source, input } = begun;
-        if self.inner.supervisor.is_closing() {
-            run.stop_at_once();
-        }
-        drop(answer.send(Ok(RunView::of_alive(&run, segue_core::Seq::FIRST))));
-        let owned = own(run.clone(), source, input, inbox, &self.inner.settings);
-        if AssertUnwindSafe(owned).catch_unwind().await.is_err() {
-            metrics::counter!("segue_owner_panics_total").increment(1);
-            run.end_after_panic().await;
-        }
-        self.inner.supervisor.remove(&run.stream);
-        drop(seat);
-        let status = run.phase().status().as_str();
-        metrics::counter!("segue_runs_ended_total", "status" => status).increment(1);
-    }
-
-    async fn begin(&self, plan: Plan) -> Result<Begun, StartError> {
-        let Plan { facts, source, input, params } = plan;
-        let started = started_event(&facts, &input);
-        let max = self.inner.settings.event_bytes;
-        if started.json().len() > max {
-            return Err(StartError::InputTooLarge { bytes: started.json().len(), max });
-        }
-        let at = self.commit_start(&facts, &started, &input).await?;
-        let facts = RunFacts { created_at: at, ..facts };
-        let input = RunInput {
-            run: facts.run.clone(),
-            session: facts.session.clone(),
-            agent: facts.agent.clone(),
-            input,
-            params,
-        };
-        let takes_appends = source.ingress() == Ingress::Append;
-        let log = RunLog::new(&[started]);
-        let journal = self.inner.journal.clone();
-        let (run, inbox) = Run::new(facts, journal, takes_appends, max, log);
-        self.inner.supervisor.insert(run.clone());
-        Ok(Begun { run, inbox, source, input })
-    }
-
-    /// One batch: the session (and its entry in the catalogue, if it is new), the user's message,
-    /// the run's creation, and the run's stream with its first event. Gives their time.
-    async fn commit_start(
-        &self,
-        facts: &RunFacts,
-        started: &Event,
-        input: &Value,
-    ) -> Result<Timestamp, StartError> {
-        let mut records = Vec::with_capacity(2);
-        if !input.is_null() {
-            records.push(Lifecycle::MessageCreated {
-                message_id: self.inner.ids.message(),
-                run_id: facts.run.clone(),
-                input: input.clone(),
-            });
-        }
-        records.push(Lifecycle::RunCreated {
-            run_id: facts.run.clone(),
-            message_id: facts.message.clone(),
-            agent: facts.agent.clone(),
-            status: RunStatus::Running,
-            metadata: facts.metadata.clone(),
-        });
-        let stream = StreamKey::run(&facts.tenant, &facts.run);
-        let first = vec![EventRecord::encode(started)];
-        let create = Part::create(stream, Epoch(FIRST_EPOCH), first);
-        let (tenant, session) = (&facts.tenant, &facts.session);
-        match self.commit_to_session(tenant, session, Target::Any, &records, &[create]).await {
-            Ok(committed) => Ok(committed.parts.last().map_or(facts.created_at, |part| part.at)),
-            Err(AppendError::RunExists) => Err(StartError::RunExists),
-            Err(AppendError::EventTooLarge { bytes, max }) => {
-                Err(StartError::InputTooLarge { bytes, max })
-            }
-            Err(error) => Err(StartError::Journal(error)),
-        }
-    }
-}
-
-fn started_event(facts: &RunFacts, input: &Value) -> Event {
-    Event::build(&json!({
-        "type": "run.started",
-        "session_id": facts.session,
-        "message_id": facts.message,
-        "agent": facts.agent,
-        "input": input,
-        "facades": {"native": 1},
-    }))
-}
-
-impl Run {
-    /// The owner broke down; the run still gets its terminal.
-    async fn end_after_panic(&self) {
-        let outcome = Outcome::failed("internal", "the server broke down while it drove the run");
-        self.end_as_is(outcome).await;
     }
 }

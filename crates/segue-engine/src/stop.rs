@@ -1,14 +1,19 @@
 //! Stopping runs, from anywhere.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use segue_core::{RunId, RunStatus, SessionId, StopReason, TenantId};
 use segue_journal::{ReadError, StreamKey};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     engine::Engine,
     run::{Command, Phase, Run, StopCommand},
+    supervisor::StopRoute,
 };
 
 /// A request to stop.
@@ -34,14 +39,17 @@ impl StopRequest {
 pub struct Stopped {
     /// This stop was the one that was accepted.
     pub stopped: bool,
-    /// The run's status now; `None` for a session without a run it could mean.
+    /// The run's status now, of a session's runs that of the oldest; `None` if there is no run it
+    /// could mean.
     pub status: Option<RunStatus>,
+    /// No such run exists yet. If it is started within a minute, it is stopped before it begins.
+    pub pending: bool,
 }
 
 /// Why a stop was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StopError {
-    /// The tenant has no such run or session.
+    /// The tenant has no such session.
     #[error("there is no such run or session")]
     NotFound,
     /// The run's stream could not be read.
@@ -62,6 +70,8 @@ impl From<ReadError> for StopError {
 
 impl Engine {
     /// Stops a run. Idempotent: of several stops one is accepted, and none changes an ended run.
+    /// Of a run that nobody knows the stop is kept for a minute: if it is started by then, it is
+    /// stopped before it begins.
     pub async fn stop_run(
         &self,
         tenant: &TenantId,
@@ -69,19 +79,19 @@ impl Engine {
         request: StopRequest,
     ) -> Result<Stopped, StopError> {
         let stream = StreamKey::run(tenant, run);
-        let alive = self.inner.supervisor.find_or_await(&stream);
-        match tokio::time::timeout(self.inner.settings.stop_wait, alive).await.ok().flatten() {
-            Some(alive) => Ok(self.stop_alive(&alive, request).await),
-            None => {
-                let outcome = self.attach(tenant, run)?.outcome()?;
-                // Open without an owner: damaged, so that recovery could not end it.
-                let status = outcome.map_or(RunStatus::Running, |outcome| outcome.status());
-                Ok(Stopped { stopped: false, status: Some(status) })
+        let deadline = Instant::now() + self.inner.settings.stop_wait;
+        loop {
+            if let Some(stopped) = self.stop_known(tenant, run, request.clone(), deadline).await? {
+                return Ok(stopped);
+            }
+            if self.inner.supervisor.leave_tombstone(&stream) {
+                return Ok(Stopped { stopped: false, status: None, pending: true });
             }
         }
     }
 
-    /// Stops the active run of a session; with `run`, only if that is the one.
+    /// Stops the active runs of a session, those that wait included; with `run`, only that one,
+    /// and only if it is active. Runs that are started later are not hit.
     pub async fn stop_session(
         &self,
         tenant: &TenantId,
@@ -89,38 +99,81 @@ impl Engine {
         run: Option<&RunId>,
         request: StopRequest,
     ) -> Result<Stopped, StopError> {
-        let stream = StreamKey::session(tenant, session);
-        let active = self.inner.supervisor.active(&stream);
-        let Some(active) = active.filter(|active| run.is_none_or(|run| run == active)) else {
-            self.inner.journal.info(&stream)?;
-            return Ok(Stopped { stopped: false, status: None });
-        };
-        self.stop_run(tenant, &active, request).await
-    }
-
-    /// Asks a run's owner to stop it, and waits as far as the request says. All of it takes at
-    /// most `stop_wait`: an owner that is writing its run's end answers late.
-    async fn stop_alive(&self, run: &Arc<Run>, request: StopRequest) -> Stopped {
         let deadline = Instant::now() + self.inner.settings.stop_wait;
-        let mut phase = run.watch();
-        let (accepted, answer) = oneshot::channel();
-        let StopRequest { reason, by, wait } = request;
-        let stop = StopCommand { by, accepted: Some(accepted), ..StopCommand::new(reason) };
-        let asked = async {
-            match run.command(Command::Stop(stop)).await {
-                Ok(()) => answer.await.unwrap_or(false),
-                Err(_) => false,
-            }
-        };
-        let stopped = tokio::time::timeout_at(deadline, asked).await.unwrap_or(false);
-        if let Some(wait) = wait {
-            let ended = phase.wait_for(|phase| matches!(phase, Phase::Ended(_)));
-            let until = Instant::now().checked_add(wait).map_or(deadline, |at| at.min(deadline));
-            if tokio::time::timeout_at(until, ended).await.is_err() {
-                metrics::counter!("segue_stop_wait_timeouts_total").increment(1);
+        let mut active = self.inner.supervisor.active(&StreamKey::session(tenant, session));
+        active.retain(|active| run.is_none_or(|run| run == active));
+        // Newest first: none that waits begins because the one before it ends.
+        let stops =
+            active.iter().rev().map(|run| self.stop_known(tenant, run, request.clone(), deadline));
+        let mut all = Stopped { stopped: false, status: None, pending: false };
+        for stopped in join_all(stops).await {
+            if let Some(Stopped { stopped, status, .. }) = stopped? {
+                all = Stopped { stopped: all.stopped || stopped, status, pending: false };
             }
         }
-        let status = run.phase().status();
-        Stopped { stopped, status: Some(status) }
+        if active.is_empty() {
+            self.inner.journal.info(&StreamKey::session(tenant, session))?;
+        }
+        Ok(all)
+    }
+
+    /// Stops a run that is alive, on its way, or ended. `None` if there is none.
+    async fn stop_known(
+        &self,
+        tenant: &TenantId,
+        run: &RunId,
+        request: StopRequest,
+        deadline: Instant,
+    ) -> Result<Option<Stopped>, StopError> {
+        let stream = StreamKey::run(tenant, run);
+        let StopRequest { reason, by, wait } = request;
+        let (accepted, answer) = oneshot::channel();
+        let stop = StopCommand { by, accepted: Some(accepted), ..StopCommand::new(reason) };
+        let (alive, asked) = match self.inner.supervisor.route_stop(&stream, stop) {
+            StopRoute::Alive(alive, stop) => {
+                let asked = timeout_at(deadline, alive.command(Command::Stop(stop))).await;
+                (Some(alive), matches!(asked, Ok(Ok(()))))
+            }
+            StopRoute::Kept => (None, true),
+            StopRoute::Nowhere => (None, false),
+        };
+        // An owner that is writing its run's end answers late. Without an answer the run was not
+        // started, or it has ended.
+        let stopped = match timeout_at(deadline, answer).await {
+            Ok(Ok(stopped)) if asked => stopped,
+            _ => false,
+        };
+        let alive = alive.or_else(|| self.inner.supervisor.find(&stream));
+        if let Some(alive) = &alive {
+            wait_for_end(alive, wait, deadline).await;
+        }
+        let status = match alive {
+            Some(alive) => alive.phase().status(),
+            None => match self.ended_status(tenant, run)? {
+                Some(status) => status,
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Stopped { stopped, status: Some(status), pending: false }))
+    }
+
+    /// The status of a run without an owner; `None` if there is no such run.
+    fn ended_status(&self, tenant: &TenantId, run: &RunId) -> Result<Option<RunStatus>, StopError> {
+        match self.attach(tenant, run) {
+            Err(ReadError::NotFound(_)) => Ok(None),
+            // Open without an owner: damaged, so that recovery could not end it.
+            stream => Ok(Some(stream?.outcome()?.map_or(RunStatus::Running, |o| o.status()))),
+        }
+    }
+}
+
+/// Waits for the end of a run, its clean-up included, as long as was asked for.
+async fn wait_for_end(run: &Run, wait: Option<Duration>, deadline: Instant) {
+    let Some(wait) = wait else { return };
+    let mut phase = run.watch();
+    let ended = phase.wait_for(|phase| matches!(phase, Phase::Ended(_)));
+    let until = Instant::now().checked_add(wait).map_or(deadline, |at| at.min(deadline));
+    if timeout_at(until, ended).await.is_err() {
+        metrics::counter!("segue_stop_wait_timeouts_total").increment(1);
     }
 }

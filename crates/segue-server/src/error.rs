@@ -59,8 +59,6 @@ codes! {
     BadSource = BAD_REQUEST, "bad_source", "The source is malformed";
     BadParams = BAD_REQUEST, "bad_params", "The agent does not take these params";
     UnknownAgent = BAD_REQUEST, "unknown_agent", "There is no such agent";
-    /// A feature that this version does not have.
-    NotSupported = BAD_REQUEST, "not_supported", "Not supported";
     BadToken = UNAUTHORIZED, "bad_token", "The token is not accepted";
     AdminOnly = FORBIDDEN, "admin_only", "The admin scope is needed";
     BadOrigin = FORBIDDEN, "bad_origin", "The origin is not allowed";
@@ -73,6 +71,8 @@ codes! {
     RunExists = CONFLICT, "run_exists", "The run id was used before";
     RunEnded = CONFLICT, "run_ended", "The run has ended";
     RunLimit = CONFLICT, "run_limit", "The run is over its limit";
+    /// The key or the run id was used for another request.
+    DifferentStart = UNPROCESSABLE_ENTITY, "different_start", "Another start had this key or id";
     NotPush = CONFLICT, "not_push", "The run takes no events from outside";
     ProducerGap = CONFLICT, "producer_gap", "Producer numbers do not follow on";
     ForeignCursor = CONFLICT, "foreign_cursor", "The cursor is of another run";
@@ -195,7 +195,7 @@ impl From<AppendError> for Problem {
             AppendError::ProducerGap { .. } => Code::ProducerGap,
             AppendError::TooLarge { .. } => Code::BodyTooLarge,
             AppendError::DiskFull => Code::DiskFull,
-            AppendError::Retry => Code::Retry,
+            AppendError::NotStarted | AppendError::Retry => Code::Retry,
             AppendError::Unavailable => Code::Unavailable,
             AppendError::Unreadable => Code::Corrupt,
         };
@@ -214,18 +214,24 @@ impl From<StartError> for Problem {
     fn from(error: StartError) -> Self {
         let code = match error {
             StartError::UnknownAgent(_) | StartError::NoAgent => Code::UnknownAgent,
-            StartError::AgentAndSource => Code::Malformed,
+            StartError::AgentAndSource
+            | StartError::RestartNeedsAgent
+            | StartError::AwaitNeedsPush => Code::Malformed,
             StartError::BadSource(_) => Code::BadSource,
             StartError::BadParams(_) => Code::BadParams,
             StartError::Busy(_) => Code::SessionBusy,
             StartError::RunExists => Code::RunExists,
+            StartError::Different(_) => Code::DifferentStart,
             StartError::InputTooLarge { .. } => Code::EventTooLarge,
             StartError::ShuttingDown => Code::ShuttingDown,
             StartError::Journal(error) => return error.into(),
+            StartError::View(error) => return QueryError::View(error).into(),
         };
         let problem = Self::new(code, error.to_string());
         match error {
-            StartError::Busy(run) => problem.with("run_id", run.as_str()),
+            StartError::Busy(run) | StartError::Different(run) => {
+                problem.with("run_id", run.as_str())
+            }
             _ => problem,
         }
     }

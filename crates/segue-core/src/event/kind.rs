@@ -4,6 +4,8 @@
 /// are kept and shown as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
+    /// The run was accepted and waits for its turn.
+    RunQueued,
     /// The run began.
     RunStarted,
     /// Something outside of the server that the run holds from here on; recovery releases it.
@@ -70,7 +72,8 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every known kind with its name on the wire.
-    pub const NAMES: [(EventKind, &'static str); 30] = [
+    pub const NAMES: [(EventKind, &'static str); 31] = [
+        (Self::RunQueued, "run.queued"),
         (Self::RunStarted, "run.started"),
         (Self::RunResource, "run.resource"),
         (Self::StepStarted, "step.started"),
@@ -129,7 +132,8 @@ impl EventKind {
     pub fn is_reserved(self) -> bool {
         matches!(
             self,
-            Self::RunStarted
+            Self::RunQueued
+                | Self::RunStarted
                 | Self::RunResource
                 | Self::RunStopped
                 | Self::RunInterrupted

@@ -127,6 +127,7 @@ fn needed(kind: EventKind) -> &'static [(&'static str, Needs)] {
         K::State
         | K::Metadata
         | K::Opaque
+        | K::RunQueued
         | K::RunStarted
         | K::RunResource
         | K::RunFinished
@@ -305,6 +306,7 @@ mod tests {
     #[test]
     fn what_only_the_server_writes_is_refused() {
         for name in [
+            "run.queued",
             "run.started",
             "run.stopped",
             "run.interrupted",

@@ -247,7 +247,7 @@ impl Fold {
             | K::InputReceived
             | K::Opaque => self.parts.take(parts, record, self.steps.last()),
             K::StepStarted | K::StepFinished | K::Discard => self.fold_step(record),
-            K::RunStarted => self.fold_start(record),
+            K::RunQueued | K::RunStarted => self.fold_start(record),
             K::ApprovalRequested | K::ApprovalResolved => self.fold_approval(record),
             K::Usage => self.fold_usage(record),
             K::Data | K::State | K::Metadata => self.fold_named(record),

@@ -11,7 +11,7 @@ use segue_journal::{
 };
 use serde_json::json;
 
-use super::rows::{RUNS, SESSIONS, key, of_run, of_session, run_of, session_of};
+use super::rows::{RUNS, SESSIONS, StoredRun, key, of_run, of_session, session_of, stored_run_of};
 use crate::query::{RunView, SessionView};
 
 /// A fold in progress: rows that changed lie over those of the store.
@@ -87,7 +87,7 @@ impl<'a> Fold<'a> {
                 self.put_session(place, &view);
             }
             Lifecycle::MessageCreated { .. } => self.touch(place, at)?,
-            Lifecycle::RunCreated { run_id, message_id, agent, status, metadata } => {
+            Lifecycle::RunCreated { run_id, message_id, agent, status, metadata, mark } => {
                 let view = RunView {
                     id: run_id,
                     session_id: place.session.clone(),
@@ -104,12 +104,20 @@ impl<'a> Fold<'a> {
                     usage: None,
                     metadata,
                 };
-                self.put_run(place, &view);
+                self.put_run(place, &StoredRun { view, mark });
+                self.touch(place, at)?;
+            }
+            Lifecycle::RunChanged { run_id, status } => {
+                if let Some(StoredRun { view, mark }) = self.run(place, &run_id)? {
+                    let view = RunView { status, started_at: Some(at), ..view };
+                    self.put_run(place, &StoredRun { view, mark });
+                }
                 self.touch(place, at)?;
             }
             Lifecycle::RunEnded { run_id, ending } => {
-                if let Some(view) = self.run(place, &run_id)? {
-                    self.put_run(place, &view.with_ending(ending, at));
+                if let Some(StoredRun { view, mark }) = self.run(place, &run_id)? {
+                    let view = view.with_ending(ending, at);
+                    self.put_run(place, &StoredRun { view, mark });
                 }
                 self.touch(place, at)?;
             }
@@ -138,8 +146,8 @@ impl<'a> Fold<'a> {
         }))
     }
 
-    fn run(&self, place: &Place, run: &RunId) -> Result<Option<RunView>, ViewError> {
-        Ok(self.row(RUNS, key(&place.tenant, run.as_str()))?.as_ref().and_then(run_of))
+    fn run(&self, place: &Place, run: &RunId) -> Result<Option<StoredRun>, ViewError> {
+        Ok(self.row(RUNS, key(&place.tenant, run.as_str()))?.as_ref().and_then(stored_run_of))
     }
 
     fn row(&self, table: &'static str, key: String) -> Result<Option<Row>, ViewError> {
@@ -154,9 +162,9 @@ impl<'a> Fold<'a> {
         self.rows.insert((SESSIONS, key), of_session(&place.tenant, view));
     }
 
-    fn put_run(&mut self, place: &Place, view: &RunView) {
-        let key = key(&place.tenant, view.id.as_str());
-        self.rows.insert((RUNS, key), of_run(&place.tenant, view));
+    fn put_run(&mut self, place: &Place, run: &StoredRun) {
+        let key = key(&place.tenant, run.view.id.as_str());
+        self.rows.insert((RUNS, key), of_run(&place.tenant, run));
     }
 }
 

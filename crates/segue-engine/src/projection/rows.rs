@@ -1,6 +1,9 @@
 //! The tables of the views, and how rows become what clients see.
 
-use segue_core::{AgentName, MessageId, RunId, RunStatus, Seq, SessionId, TenantId, Timestamp};
+use segue_core::{
+    AgentName, MessageId, RunId, RunStatus, Seq, SessionId, TenantId, Timestamp,
+    lifecycle::StartMark,
+};
 use segue_journal::views::{Column, ColumnKind, Row, Schema, Table, Value as Cell};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -23,7 +26,7 @@ const fn int(name: &'static str) -> Column {
 /// The tables that the engine keeps. `key` is `<tenant>/<id>`; times are milliseconds since the
 /// Unix epoch; `error`, `usage` and `metadata` are JSON.
 pub const SCHEMA: Schema = Schema {
-    version: 1,
+    version: 2,
     tables: &[
         Table {
             name: SESSIONS,
@@ -56,15 +59,29 @@ pub const SCHEMA: Schema = Schema {
                 int("created_at"),
                 int("started_at"),
                 int("ended_at"),
+                text("start_key"),
+                text("start_digest"),
             ],
             indexes: &[
                 &["tenant", "created_at"],
                 &["tenant", "status", "created_at"],
                 &["tenant", "session_id", "created_at"],
+                &["start_key", "created_at"],
             ],
         },
     ],
 };
+
+/// A run's row: what clients see of it, and by what its start is known.
+pub(crate) struct StoredRun {
+    pub(crate) view: RunView,
+    pub(crate) mark: StartMark,
+}
+
+/// What a start's key is found by.
+pub(crate) fn start_key(tenant: &TenantId, session: &SessionId, key: &str) -> String {
+    format!("{tenant}/{session}/{key}")
+}
 
 /// The primary key of a row.
 pub(crate) fn key(tenant: &TenantId, id: &str) -> String {
@@ -91,8 +108,11 @@ pub(crate) fn parse_page(text: &str) -> Option<(Cell, Cell)> {
 }
 
 /// The row of a run.
-pub(crate) fn of_run(tenant: &TenantId, view: &RunView) -> Row {
+pub(crate) fn of_run(tenant: &TenantId, run: &StoredRun) -> Row {
     let time_or_null = |at: Option<Timestamp>| at.map_or(Cell::Null, time);
+    let StoredRun { view, mark } = run;
+    let key_of = |digest: &String| start_key(tenant, &view.session_id, digest);
+    let text_or_null = |text: Option<String>| text.map_or(Cell::Null, Cell::Text);
     vec![
         Cell::Text(key(tenant, view.id.as_str())),
         Cell::Text(tenant.to_string()),
@@ -109,7 +129,16 @@ pub(crate) fn of_run(tenant: &TenantId, view: &RunView) -> Row {
         time(view.created_at),
         time_or_null(view.started_at),
         time_or_null(view.ended_at),
+        text_or_null(mark.key.as_ref().map(key_of)),
+        text_or_null(mark.digest.clone()),
     ]
+}
+
+/// What a run's row says, with what its start is known by.
+pub(crate) fn stored_run_of(row: &Row) -> Option<StoredRun> {
+    let key = text_of(row.get(15)?).and_then(|key| key.rsplit('/').next()).map(str::to_owned);
+    let mark = StartMark { digest: text_of(row.get(16)?).map(str::to_owned), key };
+    Some(StoredRun { view: run_of(row)?, mark })
 }
 
 /// What a run's row says. `last_seq` is not kept in the row: the journal knows it.

@@ -1,6 +1,6 @@
 //! The batch that ends a run: last events, terminal, session record, whole or not at all.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use segue_core::{
     Event, EventRecord, Outcome,
@@ -67,17 +67,30 @@ pub(crate) fn end_bytes(log: &RunLog, facts: &RunFacts, outcome: &Outcome) -> us
 
 impl Run {
     /// Ends the run durably. Tries until the journal takes it: a run without a terminal would be
-    /// in limbo. An error means that the journal is gone for good, and recovery will end the run.
-    pub(super) async fn end(&self, outcome: &Outcome) -> Result<Committed, AppendError> {
+    /// in limbo. No end would ever be taken with the record of a session whose stream cannot be
+    /// read, so it is left out then.
+    ///
+    /// An error means that the run has ended, that the journal is gone for good, or that the run's
+    /// own stream cannot be read: then recovery will end it.
+    pub(crate) async fn end(&self, outcome: &Outcome) -> Result<Committed, AppendError> {
         let mut retry = FIRST_RETRY;
         loop {
             let error = match self.try_end(&[], outcome, None).await {
+                Ok(committed) => return Ok(committed),
                 Err(error @ (AppendError::Unavailable | AppendError::RunEnded)) => {
                     return Err(error);
                 }
+                Err(error @ AppendError::Unreadable)
+                    if retry == LAST_RETRY && self.session_lost.load(Ordering::Relaxed) =>
+                {
+                    return Err(error);
+                }
                 Err(error) => error,
-                Ok(committed) => return Ok(committed),
             };
+            if error == AppendError::Unreadable && !self.session_lost.swap(true, Ordering::Relaxed)
+            {
+                metrics::counter!("segue_run_ends_without_session_total").increment(1);
+            }
             metrics::counter!("segue_run_end_retries_total").increment(1);
             tracing::warn!(run = %self.facts.run, %error, "the run's end was refused, trying again");
             tokio::time::sleep(retry).await;

@@ -5,7 +5,7 @@
 //! next one's expectation does not hold, the journal refuses it, and the copy is read again. So a
 //! lost answer can never leave the copy wrong unnoticed.
 
-use std::{cmp::Ordering, collections::HashMap};
+use std::{cmp::Ordering, collections::HashMap, sync::atomic::Ordering::Relaxed};
 
 use bytes::Bytes;
 use segue_core::{Admission, Event, EventKind, EventRecord, Limits, Outcome, ProducerId, Seq};
@@ -13,8 +13,9 @@ use segue_journal::{
     Batch, Epoch, Journal, Op, Part, Permit, ProducerClaim, ReadError, ReadLimit, StreamKey, Ticket,
 };
 use serde_json::Value;
+use tokio::sync::mpsc;
 
-use super::{Command, FIRST_EPOCH, Run, terminal_parts};
+use super::{Command, FIRST_EPOCH, Phase, Run, terminal_parts};
 use crate::append::{AppendError, Appended};
 
 /// The engine's copy of a run's write state.
@@ -278,6 +279,9 @@ impl Run {
     ) -> Result<Ticket, AppendError> {
         let mut log = self.log();
         log.refresh(self, RunLog::load)?;
+        if self.phase() == Phase::Queued {
+            return Err(AppendError::NotStarted);
+        }
         if let Some(claim) = &claim
             && matches!(log.check_claim(claim)?, Claim::Duplicate)
         {
@@ -345,7 +349,10 @@ impl Run {
         if log.ended {
             return Err(AppendError::RunEnded);
         }
-        let parts = terminal_parts(&mut log, &self.facts, last, outcome, claim.cloned());
+        let mut parts = terminal_parts(&mut log, &self.facts, last, outcome, claim.cloned());
+        if self.session_lost.load(Relaxed) {
+            parts.retain(|part| part.stream == self.stream);
+        }
         if let Some(claim) = claim {
             log.adopt_claim(claim);
         }
@@ -355,31 +362,32 @@ impl Run {
 }
 
 impl Run {
-    /// Answers a command that came after the run's end.
-    pub(super) async fn answer_late(&self, command: Command) {
-        match command {
-            Command::Stop(stop) => {
-                if let Some(accepted) = stop.accepted {
-                    accepted.send(false).unwrap_or_default();
+    /// Answers what came after the run's end, or after it was left to the next start.
+    pub(crate) async fn answer_rest(&self, mut inbox: mpsc::Receiver<Command>) {
+        inbox.close();
+        while let Ok(command) = inbox.try_recv() {
+            match command {
+                Command::Stop(stop) => stop.answer(false),
+                Command::End(words) => {
+                    let answer = match self.journal.info(&self.stream) {
+                        Ok(info) if !info.tail.closed => Err(AppendError::Unavailable),
+                        _ => after_the_end(&*self.journal, &self.stream, words.claim).await,
+                    };
+                    drop(words.answer.send(answer));
                 }
-            }
-            Command::End(words) => {
-                let answer = match words.claim {
-                    Some(claim) => original_of_ended(&*self.journal, &self.stream, claim).await,
-                    None => Err(AppendError::RunEnded),
-                };
-                drop(words.answer.send(answer));
             }
         }
     }
 }
 
-/// The original answer to a producer whose run has ended since.
-pub(crate) async fn original_of_ended(
+/// The answer to an append that came after the run's end: to a retry of what was taken before,
+/// its original one.
+pub(crate) async fn after_the_end(
     journal: &dyn Journal,
     stream: &StreamKey,
-    claim: ProducerClaim,
+    claim: Option<ProducerClaim>,
 ) -> Result<Appended, AppendError> {
+    let claim = claim.ok_or(AppendError::RunEnded)?;
     check_claim_of_ended(journal, stream, &claim)?;
     let permit = journal.reserve(stream, 0).await?;
     let committed = journal.submit(permit, ask_for_original(stream, claim)).await?;

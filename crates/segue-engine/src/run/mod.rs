@@ -7,20 +7,22 @@ mod finish;
 pub(crate) mod log;
 pub(crate) mod owner;
 mod timers;
+mod turn;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use segue_core::{
-    AgentName, Event, Limits, MessageId, Outcome, RunId, RunStatus, SessionId, StopReason,
-    StopSignal, TenantId, Timestamp,
+    AgentName, Event, Limits, MessageId, OnRestart, Outcome, Policy, RunId, RunStatus, SessionId,
+    StopReason, StopSignal, TenantId, Timestamp,
 };
 use segue_journal::{Journal, ProducerClaim, StreamKey};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -29,6 +31,7 @@ use crate::append::{AppendError, Appended};
 pub(crate) use finish::terminal_parts;
 pub(crate) use log::RunLog;
 pub(crate) use timers::Activity;
+pub(crate) use turn::Turn;
 
 /// The epoch of the engine that starts a run. The batch that ends it raises it by one.
 pub(crate) const FIRST_EPOCH: u64 = 1;
@@ -42,8 +45,21 @@ pub(crate) struct RunFacts {
     pub(crate) message: MessageId,
     pub(crate) agent: AgentName,
     pub(crate) limits: Limits,
+    /// What a restart needs to go on with it; none: it is interrupted.
+    pub(crate) restart: Option<Restart>,
     pub(crate) metadata: Value,
     pub(crate) created_at: Timestamp,
+}
+
+/// What a restart needs to go on with a run; kept in its first event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Restart {
+    #[serde(rename = "on_restart")]
+    pub(crate) how: OnRestart,
+    pub(crate) policy: Policy,
+    pub(crate) params: Value,
+    pub(crate) limits: Limits,
+    pub(crate) metadata: Value,
 }
 
 /// A run that is alive.
@@ -55,15 +71,21 @@ pub(crate) struct Run {
     pub(crate) takes_appends: bool,
     pub(crate) event_bytes: usize,
     pub(crate) activity: Activity,
+    /// When its source began; not set while it is queued.
+    started_at: OnceLock<Timestamp>,
     log: Mutex<RunLog>,
     phase: watch::Sender<Phase>,
     commands: mpsc::Sender<Command>,
     over_limit: AtomicBool,
+    /// Its session's stream cannot be read, so that its end is written without it.
+    session_lost: AtomicBool,
 }
 
 /// Where a run is, for those who watch it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Phase {
+    /// It waits for the runs before it.
+    Queued,
     /// Its source is at work.
     Running,
     /// A stop was accepted.
@@ -77,6 +99,7 @@ pub(crate) enum Phase {
 impl Phase {
     pub(crate) fn status(&self) -> RunStatus {
         match self {
+            Self::Queued => RunStatus::Queued,
             Self::Running => RunStatus::Running,
             Self::Stopping(_) | Self::Failing => RunStatus::Stopping,
             Self::Ended(outcome) => outcome.status(),
@@ -98,13 +121,33 @@ pub(crate) struct StopCommand {
     pub(crate) by: Option<String>,
     /// How long the source may clean up; the engine's grace if there is none.
     pub(crate) grace: Option<Duration>,
+    /// The engine goes down: runs that asked for it are left to the next one.
+    pub(crate) goes_down: bool,
     /// Told whether this stop was the one that was accepted.
     pub(crate) accepted: Option<oneshot::Sender<bool>>,
 }
 
 impl StopCommand {
+    /// Answers whether this stop was the one that was accepted.
+    pub(crate) fn answer(self, accepted: bool) {
+        if let Some(answer) = self.accepted {
+            // Whoever asked may have gone; the stop stands.
+            answer.send(accepted).unwrap_or_default();
+        }
+    }
+
+    /// A stop because the engine goes down.
+    fn of_shutdown(grace: Duration) -> Self {
+        Self { grace: Some(grace), goes_down: true, ..Self::new(StopReason::Shutdown) }
+    }
+
+    /// How a run ends that is stopped before its source was started.
+    pub(crate) fn outcome(&self) -> Outcome {
+        Outcome::Stopped { reason: self.reason, by: self.by.clone(), source_outcome: None }
+    }
+
     pub(crate) fn new(reason: StopReason) -> Self {
-        Self { reason, by: None, grace: None, accepted: None }
+        Self { reason, by: None, grace: None, goes_down: false, accepted: None }
     }
 }
 
@@ -137,19 +180,24 @@ impl Run {
         takes_appends: bool,
         event_bytes: usize,
         log: RunLog,
+        activity: Activity,
+        started_at: Option<Timestamp>,
     ) -> (Arc<Self>, mpsc::Receiver<Command>) {
         let (commands, inbox) = mpsc::channel(COMMANDS);
+        let phase = if started_at.is_some() { Phase::Running } else { Phase::Queued };
         let run = Self {
             stream: StreamKey::run(&facts.tenant, &facts.run),
             facts,
             journal,
             takes_appends,
             event_bytes,
-            activity: Activity::start(),
+            activity,
+            started_at: started_at.map_or_else(OnceLock::new, OnceLock::from),
             log: Mutex::new(log),
-            phase: watch::Sender::new(Phase::Running),
+            phase: watch::Sender::new(phase),
             commands,
             over_limit: AtomicBool::new(false),
+            session_lost: AtomicBool::new(false),
         };
         (Arc::new(run), inbox)
     }
@@ -160,6 +208,23 @@ impl Run {
 
     pub(crate) fn watch(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
+    }
+
+    /// When its source began, if it did.
+    pub(crate) fn started_at(&self) -> Option<Timestamp> {
+        self.started_at.get().copied()
+    }
+
+    /// Whether this stop leaves the run to the next start of the engine, which goes on with it.
+    pub(crate) fn is_left_by(&self, stop: &StopCommand) -> bool {
+        if !stop.goes_down {
+            return false;
+        }
+        match self.facts.restart.as_ref().map(|restart| restart.how) {
+            Some(OnRestart::Start) => *self.phase.borrow() == Phase::Queued,
+            Some(OnRestart::Await) => *self.phase.borrow() == Phase::Running,
+            None => false,
+        }
     }
 
     /// Whether a producer should come to its end.
@@ -175,13 +240,14 @@ impl Run {
     pub(crate) fn stop_signal(&self) -> StopSignal {
         let mut phase = self.watch();
         StopSignal::new(async move {
-            let left_running = phase.wait_for(|phase| *phase != Phase::Running).await;
+            let at_work = |phase: &Phase| matches!(phase, Phase::Queued | Phase::Running);
+            let left_running = phase.wait_for(|phase| !at_work(phase)).await;
             match left_running.as_deref() {
                 Ok(Phase::Stopping(reason)) => *reason,
                 Ok(Phase::Ended(outcome)) => outcome.reason().unwrap_or(StopReason::User),
                 // Nothing more of it can be kept.
                 Ok(Phase::Failing) => StopReason::Limit,
-                Ok(Phase::Running) | Err(_) => StopReason::Shutdown,
+                Ok(Phase::Queued | Phase::Running) | Err(_) => StopReason::Shutdown,
             }
         })
     }
@@ -219,15 +285,14 @@ impl Run {
 
     /// Asks a run that is not owned yet to stop as soon as it is.
     pub(crate) fn stop_at_once(&self) {
-        let stop =
-            StopCommand { grace: Some(Duration::ZERO), ..StopCommand::new(StopReason::Shutdown) };
+        let stop = StopCommand::of_shutdown(Duration::ZERO);
         // A full inbox has a stop already: nothing else comes before the owner does.
         drop(self.commands.try_send(Command::Stop(stop)));
     }
 
     /// Asks the owner to end the run because the engine goes down.
     pub(crate) async fn stop_for_shutdown(&self, grace: Duration) {
-        let stop = StopCommand { grace: Some(grace), ..StopCommand::new(StopReason::Shutdown) };
+        let stop = StopCommand::of_shutdown(grace);
         // A run without an owner has ended.
         drop(self.command(Command::Stop(stop)).await);
     }

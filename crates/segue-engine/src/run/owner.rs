@@ -11,7 +11,7 @@ use segue_core::{
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Command, LastWords, Phase, Run, StopCommand, log::bytes_needed, timers::Expired};
+use super::{Command, LastWords, Phase, Run, log::bytes_needed, timers::Expired};
 use crate::{
     append::{AppendError, Appended},
     engine::Settings,
@@ -69,6 +69,8 @@ enum Ending {
     Decided(Outcome),
     /// The terminal was written with the producer's last words.
     Written(Outcome),
+    /// The engine goes down and the run goes on with the next one.
+    Left,
 }
 
 fn source_panicked() -> Outcome {
@@ -136,12 +138,13 @@ impl Owner<'_> {
 
     async fn obey(&mut self, command: Command) -> Option<Ending> {
         match command {
-            Command::Stop(StopCommand { reason, by, grace, accepted }) => {
-                let first = self.stop(reason, by, grace);
-                if let Some(accepted) = accepted {
-                    // Whoever asked may have gone; the stop stands.
-                    accepted.send(first).unwrap_or_default();
-                }
+            Command::Stop(stop) if self.run.is_left_by(&stop) => {
+                stop.answer(false);
+                Some(Ending::Left)
+            }
+            Command::Stop(stop) => {
+                let first = self.stop(stop.reason, stop.by.clone(), stop.grace);
+                stop.answer(first);
                 None
             }
             Command::End(words) => self.end_with(words).await,
@@ -307,11 +310,9 @@ impl Owner<'_> {
         match ending {
             Ending::Written(outcome) => self.run.enter(Phase::Ended(outcome)),
             Ending::Decided(outcome) => self.run.end_as_is(outcome).await,
+            Ending::Left => {}
         }
-        self.inbox.close();
-        while let Ok(command) = self.inbox.try_recv() {
-            self.run.answer_late(command).await;
-        }
+        self.run.answer_rest(self.inbox).await;
     }
 }
 

@@ -10,7 +10,12 @@ use tokio::time::Instant;
 
 /// Signs of life of a run, written by appends and read by the owner's timers.
 pub(crate) struct Activity {
+    /// What the marks count from.
     started: Instant,
+    /// Milliseconds after `started` of the beginning of its work; before, the time it was queued.
+    begun: AtomicU64,
+    /// How long it had been at work in a process before this one.
+    before: Duration,
     /// Milliseconds after `started` of the last event or sign of progress.
     event: AtomicU64,
     /// Milliseconds after `started` of the last thing that renews a lease.
@@ -31,10 +36,23 @@ impl Activity {
     pub(crate) fn start() -> Self {
         Self {
             started: Instant::now(),
+            begun: AtomicU64::new(0),
+            before: Duration::ZERO,
             event: AtomicU64::new(0),
             sign: AtomicU64::new(0),
             controls: AtomicUsize::new(0),
         }
+    }
+
+    /// Of a run that had been at work for so long before this process.
+    pub(crate) fn go_on(before: Duration) -> Self {
+        Self { before, ..Self::start() }
+    }
+
+    /// Its source begins now: all clocks do.
+    pub(crate) fn begin(&self) {
+        self.event();
+        self.begun.store(self.now_millis(), Ordering::Relaxed);
     }
 
     fn now_millis(&self) -> u64 {
@@ -73,7 +91,8 @@ impl Activity {
         if self.controls.load(Ordering::Relaxed) > 0 {
             self.renew_lease();
         }
-        let wall = limits.wall_clock().and_then(|limit| self.started.checked_add(limit));
+        let wall = limits.wall_clock().map(|limit| limit.saturating_sub(self.before));
+        let wall = wall.and_then(|limit| after(&self.begun, limit));
         let wall = wall.map(named(Expired::WallClock));
         let idle = limits.idle().and_then(|limit| after(&self.event, limit));
         let idle = idle.map(named(Expired::Idle));
@@ -121,6 +140,24 @@ mod tests {
         let most = u64::MAX;
         let limits = Limits { wall_clock_s: most, idle_s: most, lease_s: most, ..LIMITS };
         assert_eq!(Activity::start().next(&limits, true), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clocks_begin_with_the_work() {
+        let activity = Activity::start();
+        tokio::time::advance(Duration::from_secs(50)).await;
+        activity.begin();
+        assert_eq!(next(&activity, true), (55, Expired::Lease));
+        let limits = Limits { idle_s: 0, ..LIMITS };
+        assert_eq!(
+            activity.next(&limits, false).map(|(at, _)| at - activity.started),
+            Some(Duration::from_secs(150))
+        );
+        let resumed = Activity::go_on(Duration::from_secs(40));
+        assert_eq!(
+            resumed.next(&limits, false).map(|(at, _)| at - resumed.started),
+            Some(Duration::from_mins(1))
+        );
     }
 
     #[tokio::test(start_paused = true)]

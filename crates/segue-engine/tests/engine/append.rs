@@ -123,7 +123,7 @@ async fn a_lost_lease_interrupts_and_signs_of_life_renew_it() {
     let stage = Stage::new().await;
     let limits = Limits { lease_s: 10, ..Limits::default() };
     let request = StartRun { limits, ..StartRun::of(agent("push")) };
-    let run = stage.engine.start(tenant(), request).await.unwrap();
+    let run = stage.engine.start(tenant(), request).await.unwrap().run;
     for _ in 0..5 {
         tokio::time::advance(std::time::Duration::from_secs(8)).await;
         stage.engine.renew_lease(tenant(), &run.id);
@@ -220,7 +220,7 @@ async fn retries_are_signs_of_life() {
     let stage = Stage::new().await;
     let limits = Limits { lease_s: 10, ..Limits::default() };
     let request = StartRun { limits, ..StartRun::of(agent("push")) };
-    let run = stage.engine.start(tenant(), request).await.unwrap();
+    let run = stage.engine.start(tenant(), request).await.unwrap().run;
     for _ in 0..5 {
         let known = stage.engine.append(tenant(), &run.id, vec![text("a")], claim(0)).await;
         known.unwrap().await.unwrap();

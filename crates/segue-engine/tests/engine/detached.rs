@@ -172,27 +172,46 @@ async fn a_run_id_is_used_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn wall_clock_and_idle_limits_stop_with_their_reason() {
+async fn e07_a_run_over_its_wall_clock_is_stopped_and_zero_is_no_limit() {
     let stage = Stage::new().await;
-    for (limits, reason) in [
-        (Limits { wall_clock_s: 5, ..Limits::default() }, "wall_clock"),
-        (Limits { idle_s: 5, ..Limits::default() }, "idle"),
-    ] {
+    let start = async |wall_clock_s| {
+        let limits = Limits { wall_clock_s, ..Limits::default() };
         let request = StartRun { limits, ..StartRun::of(agent("puppet")) };
-        let run = stage.engine.start(tenant(), request).await.unwrap();
-        let _strings = stage.puppet.strings(&run.id).await;
-        let events = stage.follow(&run.id).await;
-        check_whole(&events);
-        assert_eq!(events.last().unwrap()["reason"], reason);
-    }
+        stage.engine.start(tenant(), request).await.unwrap().run
+    };
+    let limited = start(5).await;
+    let strings = stage.puppet.strings(&limited.id).await;
+    strings.give(text("half")).await;
+    let events = stage.follow(&limited.id).await;
+    check_whole(&events);
+    let last = events.last().unwrap();
+    assert_eq!((&last["type"], &last["reason"]), (&json!("run.stopped"), &json!("wall_clock")));
+    assert!(events.iter().any(|event| event["text"] == "half"));
+    let unlimited = start(0).await;
+    let strings = stage.puppet.strings(&unlimited.id).await;
+    tokio::time::advance(std::time::Duration::from_hours(1000)).await;
+    strings.finish().await;
+    assert_eq!(types(&stage.follow(&unlimited.id).await), ["run.started", "run.finished"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn progress_keeps_an_idle_run_alive() {
+async fn e08_a_run_that_is_silent_for_its_idle_limit_is_stopped() {
+    let stage = Stage::new().await;
+    let limits = Limits { idle_s: 5, ..Limits::default() };
+    let request = StartRun { limits, ..StartRun::of(agent("puppet")) };
+    let run = stage.engine.start(tenant(), request).await.unwrap().run;
+    let _strings = stage.puppet.strings(&run.id).await;
+    let events = stage.follow(&run.id).await;
+    check_whole(&events);
+    assert_eq!(events.last().unwrap()["reason"], "idle");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e08_progress_keeps_an_idle_run_alive() {
     let stage = Stage::new().await;
     let limits = Limits { idle_s: 5, ..Limits::default() };
     let run = stage.engine.start(tenant(), StartRun { limits, ..StartRun::of(agent("puppet")) });
-    let run = run.await.unwrap();
+    let run = run.await.unwrap().run;
     let strings = stage.puppet.strings(&run.id).await;
     for _ in 0..5 {
         tokio::time::advance(std::time::Duration::from_secs(3)).await;
@@ -208,7 +227,7 @@ async fn a_run_over_its_event_limit_is_stopped_before_a_partial_record() {
     let stage = Stage::new().await;
     let limits = Limits { events: 4, ..Limits::default() };
     let request = StartRun { limits, ..StartRun::of(agent("puppet")) };
-    let run = stage.engine.start(tenant(), request).await.unwrap();
+    let run = stage.engine.start(tenant(), request).await.unwrap().run;
     let strings = stage.puppet.strings(&run.id).await;
     for _ in 0..6 {
         strings.give(text("x")).await;
@@ -223,7 +242,7 @@ async fn a_source_that_ends_over_its_limit_is_told_of_as_stopped() {
     let stage = Stage::new().await;
     let limits = Limits { events: 4, ..Limits::default() };
     let request = StartRun { limits, ..StartRun::of(agent("puppet")) };
-    let run = stage.engine.start(tenant(), request).await.unwrap();
+    let run = stage.engine.start(tenant(), request).await.unwrap().run;
     let strings = stage.puppet.strings(&run.id).await;
     for _ in 0..6 {
         strings.try_pull(Pull::Give(Inbound::Event(text("x"))));
@@ -242,7 +261,7 @@ async fn limits_beyond_all_clocks_are_none() {
     let most = u64::MAX;
     let limits = Limits { wall_clock_s: most, idle_s: most, lease_s: most, ..Limits::default() };
     let request = StartRun { limits, ..StartRun::of(agent("puppet")) };
-    let run = stage.engine.start(tenant(), request).await.unwrap();
+    let run = stage.engine.start(tenant(), request).await.unwrap().run;
     stage.puppet.strings(&run.id).await.finish().await;
     assert_eq!(types(&stage.follow(&run.id).await), ["run.started", "run.finished"]);
 }

@@ -6,8 +6,14 @@
 
 mod append;
 mod detached;
+mod faults;
+mod hammer;
+mod policies;
 mod projection;
+mod races;
 mod recovery;
+mod repeated;
+mod restarts;
 mod shutdown;
 mod snapshot;
 mod stop;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::support::*;
 
 /// The same journal under a new engine: what a restart finds, but for the files.
-async fn restart(stage: &Stage) -> Stage {
+pub async fn restart(stage: &Stage) -> Stage {
     Stage::over(stage.journal.clone(), Puppet::new(true)).await
 }
 
@@ -41,7 +41,7 @@ async fn i16_a_finished_run_keeps_its_status() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unfinished_tool_call_is_uncertain_and_not_run_again() {
+async fn i17_an_unfinished_tool_call_is_uncertain_and_not_run_again() {
     let stage = Stage::new().await;
     let (run, strings) = stage.play("s").await;
     let call = json!({"type": "tool_call.started", "call_id": "c", "name": "rm"});
@@ -106,7 +106,7 @@ async fn i18_a_source_does_not_start_before_its_run_is_durable() {
         drop(full);
     };
     let (run, ()) = tokio::join!(start, looking);
-    stage.puppet.strings(&run.unwrap().id).await.finish().await;
+    stage.puppet.strings(&run.unwrap().run.id).await.finish().await;
     assert_eq!(*stage.puppet.starts.borrow(), 1);
 }
 
@@ -118,7 +118,7 @@ async fn i18_a_submission_is_durable_before_its_run_starts() {
         input: json!("what is a segue?"),
         ..StartRun::of(agent("puppet"))
     };
-    let run = stage.engine.start(tenant(), request).await.unwrap();
+    let run = stage.engine.start(tenant(), request).await.unwrap().run;
     // The answer of the start is there and the source has given nothing: cut here.
     let after = restart(&stage).await;
     let stream = segue_journal::StreamKey::session(tenant(), &session_id("s"));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use segue_core::Policy;
 use segue_engine::{StartError, StartRun};
 
 use super::support::*;
@@ -21,6 +22,24 @@ async fn n02_running_runs_are_stopped_with_reason_shutdown() {
         assert_eq!(events.last().unwrap()["reason"], "shutdown");
     }
     assert!(types(&stage.follow(&driven.id).await).contains(&"text.delta"), "the partial is kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn n03_a_replaced_run_that_cleans_up_is_waited_for() {
+    let stage = Stage::over(memory_journal(), Puppet::new(false)).await;
+    stage.start_named("s", "old", Policy::Reject).await.unwrap();
+    let mut strings = stage.puppet.strings(&run_id("old")).await;
+    stage.start_named("s", "new", Policy::Replace).await.unwrap();
+    strings.stopped.wait_for(Option::is_some).await.unwrap();
+    let report = stage.engine.shutdown(MINUTE).await;
+    assert_eq!(report.left_running, 0);
+    assert!(*strings.released.borrow(), "its clean-up is over");
+    for (run, reason) in [("old", "replaced"), ("new", "shutdown")] {
+        let events = stage.follow(&run_id(run)).await;
+        check_whole(&events);
+        assert_eq!(events.last().unwrap()["reason"], reason);
+    }
+    assert_eq!(*stage.puppet.starts.borrow(), 1);
 }
 
 #[tokio::test(start_paused = true)]

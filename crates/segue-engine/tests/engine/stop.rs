@@ -80,7 +80,7 @@ async fn k13_a_stop_before_the_first_poll_still_cleans_up() {
     let full = stage.journal.reserve(&Stage::stream(&run_id("other")), SMALL).await.unwrap();
     let start = async {
         let request = StartRun { run: Some(run_id("mine")), ..StartRun::of(agent("puppet")) };
-        stage.engine.start(tenant(), request).await.unwrap()
+        stage.engine.start(tenant(), request).await.unwrap().run
     };
     let shutdown = async {
         let opening = async {
@@ -111,7 +111,7 @@ async fn k16_a_busy_session_refuses_a_second_run() {
     strings.finish().await;
     check_whole(&stage.follow(&run.id).await);
     let seated = stage.engine.start(tenant(), request()).await;
-    assert_ne!(seated.unwrap().id, run.id);
+    assert_ne!(seated.unwrap().run.id, run.id);
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,7 +120,7 @@ async fn a_stop_of_a_run_that_is_being_started_stops_it() {
     let full = stage.journal.reserve(&Stage::stream(&run_id("other")), SMALL).await.unwrap();
     let start = async {
         let request = StartRun { run: Some(run_id("mine")), ..StartRun::of(agent("puppet")) };
-        stage.engine.start(tenant(), request).await.unwrap()
+        stage.engine.start(tenant(), request).await.unwrap().run
     };
     let mine = run_id("mine");
     let stop = stage.engine.stop_run(tenant(), &mine, by_user_and_wait());
@@ -136,10 +136,8 @@ async fn a_stop_of_a_run_that_is_being_started_stops_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_of_what_does_not_exist_says_so() {
+async fn a_stop_of_a_session_that_does_not_exist_says_so() {
     let stage = Stage::new().await;
-    let run = stage.engine.stop_run(tenant(), &run_id("none"), StopRequest::by_user()).await;
-    assert_eq!(run, Err(StopError::NotFound));
     let session = session_id("none");
     let stop = stage.engine.stop_session(tenant(), &session, None, StopRequest::by_user()).await;
     assert_eq!(stop, Err(StopError::NotFound));

@@ -12,11 +12,12 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use segue_core::{
-    AgentName, Clock, Event, EventRecord, Inbound, InboundStream, Ingress, RunId, RunInput, Seq,
-    SessionId, Source, StopReason, StopSignal, TenantId, Timestamp, event::wire::write_event,
+    AgentName, Clock, Event, EventRecord, Inbound, InboundStream, Ingress, Policy, RunId, RunInput,
+    Seq, SessionId, Source, StopReason, StopSignal, TenantId, Timestamp, event::wire::write_event,
 };
 use segue_engine::{
-    Agents, Engine, EngineOptions, Entropy, Facade, Fill, RunView, SCHEMA, Settings, StartRun,
+    Agents, Engine, EngineOptions, Entropy, Facade, Fill, RunView, SCHEMA, Settings, StartError,
+    StartRun,
 };
 use segue_journal::{
     Journal, ProducerClaim, Record, StreamKey,
@@ -143,6 +144,13 @@ impl Puppet {
     pub fn new(leaves: bool) -> Arc<Self> {
         let (strings, releases) = (Mutex::default(), Mutex::default());
         Arc::new(Self { strings, starts: watch::Sender::new(0), releases, leaves })
+    }
+
+    /// The strings of runs that were started and are not held yet.
+    pub fn new_strings(&self) -> Vec<(RunId, Strings)> {
+        let mut strings: Vec<_> = self.strings.lock().unwrap().drain().collect();
+        strings.sort_by(|(left, _), (right, _)| left.cmp(right));
+        strings
     }
 
     /// The strings of a run, once it was started.
@@ -285,16 +293,32 @@ impl Stage {
     pub async fn play(&self, session: &str) -> (RunView, Strings) {
         let request =
             StartRun { session: Some(session_id(session)), ..StartRun::of(agent("puppet")) };
-        let view = self.engine.start(tenant(), request).await.unwrap();
+        let view = self.engine.start(tenant(), request).await.unwrap().run;
         let strings = self.puppet.strings(&view.id).await;
         (view, strings)
+    }
+
+    /// Asks for a run of the puppet in this session; its id is `name`.
+    pub async fn start_named(
+        &self,
+        session: &str,
+        name: &str,
+        policy: Policy,
+    ) -> Result<RunView, StartError> {
+        let request = StartRun {
+            session: Some(session_id(session)),
+            run: Some(run_id(name)),
+            policy,
+            ..StartRun::of(agent("puppet"))
+        };
+        Ok(self.engine.start(tenant(), request).await?.run)
     }
 
     /// Starts a push run.
     pub async fn push(&self, session: &str) -> RunView {
         let request =
             StartRun { session: Some(session_id(session)), ..StartRun::of(agent("push")) };
-        self.engine.start(tenant(), request).await.unwrap()
+        self.engine.start(tenant(), request).await.unwrap().run
     }
 
     pub async fn append(&self, run: &RunId, words: &str) -> segue_engine::Appended {

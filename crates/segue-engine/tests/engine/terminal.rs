@@ -77,7 +77,7 @@ proptest! {
             let stage = Stage::over(memory_journal(), Puppet::new(leaves)).await;
             let limits = segue_core::Limits { wall_clock_s: limit, events: 20, ..Default::default() };
             let request = StartRun { limits, ..StartRun::of(agent("puppet")) };
-            let run = stage.engine.start(tenant(), request).await.unwrap();
+            let run = stage.engine.start(tenant(), request).await.unwrap().run;
             let mut strings = Some(stage.puppet.strings(&run.id).await);
             for what in happenings {
                 happen(&stage, &run.id, &mut strings, what).await;

@@ -41,6 +41,14 @@ impl Principal {
         Ok(Self { tenant: TenantId::local(), scope })
     }
 
+    /// Who it is, in one word.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.scope {
+            Scope::Local => "local",
+            Scope::Admin => "admin",
+        }
+    }
+
     /// Refuses who does not have the admin scope.
     pub(crate) fn need_admin(&self, what: &str) -> Result<(), Problem> {
         if self.scope == Scope::Admin {

@@ -10,6 +10,7 @@
 //! an old cursor; there is no queue here.
 
 mod age;
+mod bound;
 mod heartbeat;
 
 use std::{
@@ -27,6 +28,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use crate::{clients::Client, facade::Wire, fan_out};
 
 pub(crate) use age::Age;
+pub(crate) use bound::{Bound, Guarded};
 pub(crate) use heartbeat::Heartbeat;
 
 /// The most bytes of frames per write, and about the most that a connection buffers.

@@ -12,6 +12,7 @@ mod ops;
 mod page;
 mod runs;
 mod sessions;
+mod start;
 mod stop;
 mod stream;
 
@@ -37,7 +38,7 @@ fn router(app: App) -> Router {
         .route("/v1/agents", get(agents::list))
         .route("/v1/sessions", get(sessions::list).post(sessions::create))
         .route("/v1/sessions/{sid}", get(sessions::show).patch(sessions::update))
-        .route("/v1/sessions/{sid}/runs", post(runs::start))
+        .route("/v1/sessions/{sid}/runs", post(start::start))
         .route("/v1/sessions/{sid}/stop", post(stop::session))
         .route("/v1/runs", get(runs::list))
         .route("/v1/runs/{rid}", get(runs::show))

@@ -22,12 +22,15 @@ pub(super) struct StopBody {
 #[derive(Serialize)]
 pub(super) struct StopAnswer {
     stopped: bool,
-    status: Option<RunStatus>,
+    /// A status, or `pending` for a run that does not exist yet.
+    status: Option<&'static str>,
 }
 
 impl From<Stopped> for StopAnswer {
     fn from(stopped: Stopped) -> Self {
-        Self { stopped: stopped.stopped, status: stopped.status }
+        let status = stopped.status.map(RunStatus::as_str);
+        let status = if stopped.pending { Some("pending") } else { status };
+        Self { stopped: stopped.stopped, status }
     }
 }
 
@@ -48,7 +51,7 @@ pub(super) async fn run(
         // Not the run that was meant: harmless, and its status is told.
         let view = call.engine().run(call.tenant(), &run).await?;
         let view = view.ok_or(segue_engine::StopError::NotFound)?;
-        return Ok(Json(StopAnswer { stopped: false, status: Some(view.status) }));
+        return Ok(Json(StopAnswer { stopped: false, status: Some(view.status.as_str()) }));
     }
     Ok(Json(call.engine().stop_run(call.tenant(), &run, request).await?.into()))
 }

@@ -18,6 +18,7 @@ mod cursors;
 mod disk;
 mod events;
 mod page;
+mod policies;
 mod sessions;
 mod shutdown;
 mod snapshots;

@@ -33,7 +33,7 @@ async fn a_session_is_made_shown_changed_and_listed() {
 }
 
 #[tokio::test]
-async fn a_session_shows_its_run_and_its_clients() {
+async fn e14_a_session_shows_its_runs_and_its_clients() {
     let host = host().await;
     let run = host.run("push").await;
     let mut tab = host.attach(&run, "", None).await;
@@ -41,9 +41,25 @@ async fn a_session_shows_its_run_and_its_clients() {
     host.until_clients(&run, 1).await;
     let session = host.get("/v1/sessions/s0").await.json();
     assert_eq!((&session["status"], &session["active_runs"]), (&json!("busy"), &json!([run])));
+    let beside = json!({"agent": "push", "run_id": "beside", "policy": "parallel"});
+    host.post("/v1/sessions/s0/runs", &beside).await;
+    let behind = json!({"agent": "push", "run_id": "behind", "policy": "queue"});
+    assert_eq!(host.post("/v1/sessions/s0/runs", &behind).await.json()["status"], "queued");
+    let mut other = host.attach("beside", "", None).await;
+    other.take(1).await;
+    host.until_clients(&run, 2).await;
+    let listed = host.get("/v1/sessions").await.json();
+    let session = &listed["data"][0];
+    let active = json!([run, "beside", "behind"]);
+    assert_eq!((&session["active_runs"], &session["clients"]), (&active, &json!(2)));
     host.finish(&run).await;
     tab.rest().await;
+    host.finish("beside").await;
+    other.rest().await;
     host.until_clients(&run, 0).await;
+    host.post("/v1/sessions/s0/stop", &json!({"wait": 20})).await;
+    let session = host.get("/v1/sessions/s0").await.json();
+    assert_eq!((&session["status"], &session["active_runs"]), (&json!("idle"), &json!([])));
     host.end().await;
 }
 

@@ -23,9 +23,17 @@ async fn e03_a_start_is_answered_before_the_first_event_and_checked_at_once() {
         (json!({"agent": "push", "metadata": []}), 400, "malformed"),
         (json!({"agent": "push", "limits": {"wall": 1}}), 400, "malformed"),
         (json!({"agent": "push", "run_id": ".."}), 400, "malformed"),
-        (json!({"agent": "push", "policy": "queue"}), 400, "not_supported"),
-        (json!({"agent": "push", "detached": false}), 400, "not_supported"),
-        (json!({"agent": "push", "on_restart": "await"}), 400, "not_supported"),
+        (json!({"agent": "push", "policy": "overtake"}), 400, "malformed"),
+        (json!({"agent": "push", "policy": 1}), 400, "malformed"),
+        (json!({"agent": "push", "wait": "ended"}), 400, "malformed"),
+        (json!({"agent": "push", "detached": "no"}), 400, "malformed"),
+        (json!({"agent": "push", "detached": false}), 406, "not_acceptable"),
+        (json!({"agent": "push", "on_restart": "begin"}), 400, "malformed"),
+        (json!({"agent": "waits", "on_restart": "await"}), 400, "malformed"),
+        (json!({"agent": "push", "limits": {"bytes": -1}}), 400, "malformed"),
+        (json!({"agent": "push", "limits": {"idle_s": 1.5}}), 400, "malformed"),
+        (json!({"agent": "push", "limits": {"events": 1e30}}), 400, "malformed"),
+        (json!({"agent": "push", "limits": {"lease_s": "1"}}), 400, "malformed"),
         (json!({"agent": "push"}), 409, "session_busy"),
     ] {
         let reply = host.post("/v1/sessions/s/runs", &body).await;
@@ -40,6 +48,8 @@ async fn a_run_id_of_the_clients_own_is_used_once() {
     let host = host().await;
     let body = json!({"agent": "push", "run_id": "mine", "policy": "reject", "wait": "started"});
     assert_eq!(host.post("/v1/sessions/s/runs", &body).await.json()["id"], "mine");
+    let same = host.post("/v1/sessions/s/runs", &body).await;
+    assert_eq!((same.status, &same.json()["id"]), (200, &json!("mine")));
     let again = host.post("/v1/sessions/other/runs", &body).await;
     again.problem(409, "run_exists");
     host.end().await;

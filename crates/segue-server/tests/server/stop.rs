@@ -13,7 +13,8 @@ async fn a_stop_is_idempotent_and_waits_if_asked() {
     assert_eq!(first, json!({"stopped": true, "status": "stopped"}));
     let second = host.post(&path, &json!({})).await.json();
     assert_eq!(second, json!({"stopped": false, "status": "stopped"}));
-    host.post("/v1/runs/nobody/stop", &json!({})).await.problem(404, "not_found");
+    let unknown = host.post("/v1/runs/nobody/stop", &json!({"wait": 20})).await.json();
+    assert_eq!(unknown, json!({"stopped": false, "status": "pending"}));
     host.post(&path, &json!({"wait": -1})).await.problem(400, "bad_query");
     host.post(&path, &json!({"force": true})).await.problem(400, "malformed");
     host.end().await;

@@ -25,6 +25,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
     let client = args.server.client()?;
     let wait = if args.wait { Wait::AtMost(WAIT) } else { Wait::No };
     let answer = client.stop(&args.run, wait).await?;
+    if answer.status == "pending" {
+        anyhow::bail!(
+            "there is no run {}; if it is started within a minute, it is stopped",
+            args.run
+        );
+    }
     say(&format!("{} is {}", args.run, answer.status));
     Ok(Exit::Done)
 }

@@ -10,4 +10,5 @@ mod exec;
 mod folder;
 mod full_disk;
 mod push;
+mod restarts;
 mod support;

@@ -2,7 +2,10 @@
 //!
 //! A run whose stream is open had no terminal: nobody knows how it would have ended. It gets
 //! `run.interrupted{restart}` with a real seq; its unfinished tool calls are marked uncertain and
-//! nothing of it is run again.
+//! nothing of it is run again. Two kinds are left open, if their starts asked for it: queued runs,
+//! which are started in their turn, and push runs, whose producer may come back.
+
+mod going_on;
 
 use segue_core::{
     AgentName, EventKind, EventRecord, InterruptionCause, Limits, MessageId, Outcome, RunId, Seq,
@@ -13,16 +16,20 @@ use serde_json::Value;
 
 use crate::{
     engine::{Engine, OpenError},
-    run::{RunFacts, RunLog, terminal_parts},
+    run::{Restart, RunFacts, RunLog, terminal_parts},
 };
+use going_on::{GoingOn, go_on};
 
-/// Ends every open run. Batches go out together and are awaited at the end.
+/// Ends every open run but those whose start asked to go on. Batches go out together and are
+/// awaited at the end; then the others go on, in the order of their turns.
 pub(crate) async fn recover(engine: &Engine) -> Result<(), OpenError> {
     let open = engine.inner.journal.open_runs();
     let mut tickets = Vec::with_capacity(open.len());
+    let mut going_on = Vec::new();
     for stream in open {
         match recover_run(engine, &stream).await {
-            Ok(ticket) => tickets.push((stream, ticket)),
+            Ok(Recovered::Ends(ticket)) => tickets.push((stream, ticket)),
+            Ok(Recovered::GoesOn(run)) => going_on.push(*run),
             // Nobody knows any more whose run it was: it stays open and is named.
             Err(OpenError::Read(error @ (ReadError::Corrupt { .. } | ReadError::NotFound(_)))) => {
                 not_recovered(&stream, &error);
@@ -43,22 +50,32 @@ pub(crate) async fn recover(engine: &Engine) -> Result<(), OpenError> {
         metrics::counter!("segue_recovered_runs_total").increment(recovered as u64);
         tracing::info!(runs = recovered, "runs of an earlier process were interrupted");
     }
+    go_on(engine, going_on);
     Ok(())
 }
 
-async fn recover_run(engine: &Engine, stream: &StreamKey) -> Result<Ticket, OpenError> {
+/// What becomes of an open run.
+enum Recovered {
+    Ends(Ticket),
+    GoesOn(Box<GoingOn>),
+}
+
+async fn recover_run(engine: &Engine, stream: &StreamKey) -> Result<Recovered, OpenError> {
     let inner = &engine.inner;
-    let facts = read_facts(&*inner.journal, stream)?;
+    let first = First::read(&*inner.journal, stream)?;
+    if let Some(going_on) = GoingOn::of(engine, stream, &first) {
+        return Ok(Recovered::GoesOn(Box::new(going_on)));
+    }
     for resource in resources(&*inner.journal, stream) {
         inner.agents.release(&resource).await;
     }
     let mut log = RunLog::load_to_end(&*inner.journal, stream)?;
     let outcome = Outcome::Interrupted { cause: InterruptionCause::Restart };
-    let parts = terminal_parts(&mut log, &facts, &[], &outcome, None);
+    let parts = terminal_parts(&mut log, &first.facts, &[], &outcome, None);
     let bytes = parts.iter().map(Part::bytes).sum();
     let permit = inner.journal.reserve(stream, bytes).await;
     let permit = permit.map_err(|error| AppendError::Poisoned(error.to_string()))?;
-    Ok(inner.journal.submit(permit, Batch { parts }))
+    Ok(Recovered::Ends(inner.journal.submit(permit, Batch { parts })))
 }
 
 fn not_recovered(stream: &StreamKey, error: &(dyn std::error::Error + 'static)) {
@@ -66,31 +83,50 @@ fn not_recovered(stream: &StreamKey, error: &(dyn std::error::Error + 'static)) 
     tracing::error!(%stream, error, "an open run could not be ended");
 }
 
-/// What the run was started with, from its first event.
-fn read_facts(journal: &dyn Journal, stream: &StreamKey) -> Result<RunFacts, ReadError> {
-    let first = ReadLimit { records: 1, ..ReadLimit::default() };
-    let page = journal.read(stream, Seq::FIRST, first)?;
-    let created_at = page.records.first().map_or(Timestamp::default(), |record| record.at);
-    let fields = page.records.into_iter().next().and_then(|r| EventRecord::decode(r.bytes).ok());
-    let fields = fields.and_then(|event| serde_json::from_slice::<Value>(event.json()).ok());
-    fields.and_then(|fields| facts_of(stream, &fields, created_at)).ok_or_else(|| {
-        ReadError::Corrupt { seq: Seq::FIRST, what: "not the first event of a run".into() }
-    })
+/// What the first event of a run says.
+#[derive(Clone)]
+pub(crate) struct First {
+    pub(crate) facts: RunFacts,
+    pub(crate) input: Value,
+    /// Its number in its session's line, if it was queued.
+    pub(crate) turn: Option<u64>,
 }
 
-fn facts_of(stream: &StreamKey, fields: &Value, created_at: Timestamp) -> Option<RunFacts> {
-    let text = |key: &str| fields.get(key).and_then(Value::as_str);
-    let run = RunId::parse(stream.id()).ok()?;
-    Some(RunFacts {
-        tenant: TenantId::parse(stream.tenant()).ok()?,
-        session: SessionId::parse(text("session_id")?).ok()?,
-        message: text("message_id").and_then(|id| MessageId::parse(id).ok())?,
-        agent: AgentName::parse(text("agent")?).ok()?,
-        run,
-        limits: Limits::default(),
-        metadata: Value::Null,
-        created_at,
-    })
+impl First {
+    /// Reads it; `Corrupt` if it is not the first event of a run.
+    pub(crate) fn read(journal: &dyn Journal, stream: &StreamKey) -> Result<Self, ReadError> {
+        let limit = ReadLimit { records: 1, ..ReadLimit::default() };
+        let page = journal.read(stream, Seq::FIRST, limit)?;
+        let record = page.records.into_iter().next();
+        let read = record.and_then(|record| {
+            let event = EventRecord::decode(record.bytes).ok()?;
+            Self::of(stream, serde_json::from_slice(event.json()).ok()?, record.at)
+        });
+        read.ok_or_else(|| ReadError::Corrupt {
+            seq: Seq::FIRST,
+            what: "not the first event of a run".into(),
+        })
+    }
+
+    fn of(stream: &StreamKey, mut fields: Value, created_at: Timestamp) -> Option<Self> {
+        let fields = fields.as_object_mut()?;
+        let input = fields.remove("input").unwrap_or_default();
+        let restart = fields.remove("restart");
+        let restart: Option<Restart> = restart.and_then(|r| serde_json::from_value(r).ok());
+        let text = |key: &str| fields.get(key).and_then(Value::as_str);
+        let facts = RunFacts {
+            tenant: TenantId::parse(stream.tenant()).ok()?,
+            session: SessionId::parse(text("session_id")?).ok()?,
+            message: text("message_id").and_then(|id| MessageId::parse(id).ok())?,
+            agent: AgentName::parse(text("agent")?).ok()?,
+            run: RunId::parse(stream.id()).ok()?,
+            limits: restart.as_ref().map_or_else(Limits::default, |r| r.limits.clone()),
+            metadata: restart.as_ref().map_or(Value::Null, |r| r.metadata.clone()),
+            restart,
+            created_at,
+        };
+        Some(Self { facts, input, turn: fields.get("turn").and_then(Value::as_u64) })
+    }
 }
 
 /// What the run held outside of the process, as far as its stream can be read.
