@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod cache;
+mod cold;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 pub mod disk;
@@ -13,6 +14,7 @@ pub mod doorbell;
 pub mod log;
 pub mod memory;
 mod queue;
+mod sqlite;
 mod state;
 pub mod stream;
 mod sync;

@@ -195,6 +195,13 @@ mod tests {
     }
 
     #[test]
+    fn o06_a_name_that_leads_out_of_its_place_is_no_stream() {
+        for id in [".", "..", "", "/", "a/../b", "../r/a", "a\0"] {
+            assert_eq!(StreamKey::parse(&format!("default/r/{id}")), None, "{id:?}");
+        }
+    }
+
+    #[test]
     fn what_is_not_a_key_is_refused() {
         for text in ["", "default", "default/r", "default/x/1", "default/r/", "a/rr/1", "d/r/a/b"] {
             assert_eq!(StreamKey::parse(text), None, "{text}");

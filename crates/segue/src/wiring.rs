@@ -88,6 +88,7 @@ fn storage(config: &Config) -> anyhow::Result<Storage> {
     let journal = Log::open(LogOptions {
         durability,
         segment_bytes: config.segment_bytes,
+        hot_bytes: config.hot_bytes,
         frame_bytes: config.cache_bytes,
         ..log_options(&config.data)
     })?;
@@ -194,8 +195,7 @@ pub(crate) fn check(data: &Path, rebuild: bool) -> anyhow::Result<Vec<String>> {
     if rebuild && report.faults.is_empty() {
         rebuild_views(data)?;
     }
-    let line = |fault: log::Fault| format!("segment {}: {}", fault.segment, fault.what);
-    Ok(report.faults.into_iter().map(line).collect())
+    Ok(report.faults.iter().map(log::Fault::to_string).collect())
 }
 
 fn rebuild_views(data: &Path) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry as Slot},
-    io,
+    fmt, io,
     path::Path,
 };
 
@@ -10,13 +10,17 @@ use segue_core::Seq;
 
 use super::{
     OpenError,
-    commit::{COMMIT_HEAD, Extent, Flags, PartFacts, Parts, ReadPart},
+    commit::{
+        COMMIT_HEAD, Extent, Flags, Frame, PartFacts, Parts, ReadPart, RecordSeed, frame_len,
+    },
     index::Sealed,
     layout::index,
     recover::{Opened, open_segments, read_format},
     segment::{Found, Segment, Window},
 };
 use crate::{
+    api::StreamInfo,
+    cold::{Cold, ColdError, Row},
     disk::Disk,
     stream::{Incarnation, StreamKey},
 };
@@ -26,9 +30,11 @@ use crate::{
 pub struct Report {
     /// Segments read.
     pub segments: u64,
-    /// Whole commits.
+    /// Whole commits in them.
     pub commits: u64,
-    /// Records in them.
+    /// Chunks of the cold store.
+    pub chunks: u64,
+    /// Records in commits and chunks.
     pub records: u64,
     /// Everything that is wrong, in the order of the files.
     pub faults: Vec<Fault>,
@@ -37,24 +43,43 @@ pub struct Report {
 /// Something that is wrong with a journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The segment.
+    /// The segment; zero stands for the cold store.
     pub segment: u64,
     /// What is wrong.
     pub what: String,
 }
 
-/// Verifies every segment, commit and record, that commit numbers and seqs are dense, and that
-/// indexes say what the commits do. Changes nothing but the lock file.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.segment {
+            0 => write!(f, "cold.db: {}", self.what),
+            segment => write!(f, "segment {segment}: {}", self.what),
+        }
+    }
+}
+
+/// Verifies every segment, commit, chunk and record, that commit numbers and seqs are dense from
+/// the cold store on, and that indexes say what the commits do. Changes nothing but the lock file
+/// and what `SQLite` has of its own beside `cold.db`.
 ///
 /// A torn tail is no fault: opening cuts it, and nobody was told of it. Fails like an open does:
 /// `Locked` while a server runs.
 pub fn check(dir: &Path, disk: &dyn Disk) -> Result<Report, OpenError> {
+    check_with(dir, disk, &dir.join("cold.db"))
+}
+
+/// With the cold store anywhere.
+pub(super) fn check_with(dir: &Path, disk: &dyn Disk, cold: &Path) -> Result<Report, OpenError> {
     let lock = disk.lock(&dir.join("LOCK")).map_err(|error| OpenError::io(dir, error))?;
     let _lock = lock.ok_or_else(|| OpenError::Locked(dir.to_owned()))?;
     let dir = dir.join("journal");
     let id = read_format(disk, &dir)?;
-    let opened = open_segments(disk, &dir, id)?;
-    let mut checker = Checker { next: 1, ..Checker::default() };
+    let at = |error| OpenError::cold(cold, error);
+    let cold = Cold::open(cold, id.0).map_err(at)?;
+    let packed = cold.packed();
+    let opened = open_segments(disk, &dir, id, packed)?;
+    let mut checker = Checker { next: packed.commit + 1, ..Checker::default() };
+    checker.cold(&cold).map_err(at)?;
     for (n, segment) in opened.iter().enumerate() {
         let later = opened[n + 1..].iter().find_map(Opened::first);
         checker.segment(segment, later).map_err(|error| OpenError::io(&dir, error))?;
@@ -74,6 +99,56 @@ struct Checker {
 }
 
 impl Checker {
+    /// The catalogue, where every stream goes on, and the chunks.
+    fn cold(&mut self, cold: &Cold) -> Result<(), ColdError> {
+        let mut rows = Vec::new();
+        cold.each_stream(|row| match row {
+            Ok(row) => rows.push(row),
+            Err(what) => self.fault(0, what),
+        })?;
+        for row in rows {
+            self.chunks(cold, &row)?;
+            let next = (row.state.info.incarnation, row.state.info.tail.next);
+            self.streams.insert(row.stream, next);
+        }
+        cold.faults()?.into_iter().for_each(|what| self.fault(0, what));
+        Ok(())
+    }
+
+    /// A stream's chunks follow on from its first readable record up to `cold_until`.
+    fn chunks(&mut self, cold: &Cold, row: &Row) -> Result<(), ColdError> {
+        let StreamInfo { incarnation, available_from, .. } = row.state.info;
+        let seed = RecordSeed::of(&row.stream, incarnation);
+        let mut next = available_from;
+        cold.each_chunk(&row.stream, incarnation, |chunk| match chunk {
+            Err(what) => self.fault(0, format!("{}: {what}", row.stream)),
+            // Not yet erased.
+            Ok(chunk) if chunk.end() <= available_from => {}
+            Ok(chunk) => {
+                self.report.chunks += 1;
+                self.report.records += chunk.count;
+                let sound = chunk.records(frame_len).filter(|(seq, at, bytes)| {
+                    Frame::decode(bytes).is_some_and(|f| f.crc == seed.crc(*seq, *at, f.payload))
+                });
+                if sound.count() as u64 != chunk.count {
+                    let what = format!(
+                        "{}: a record of the chunk at {} is damaged",
+                        row.stream, chunk.first
+                    );
+                    self.fault(0, what);
+                }
+                if chunk.first > next || (chunk.first < next && next != available_from) {
+                    self.fault(0, format!("{}: {} does not follow on", row.stream, chunk.first));
+                }
+                next = chunk.end();
+            }
+        })?;
+        if next != row.cold_until {
+            self.fault(0, format!("{}: {next} is absent", row.stream));
+        }
+        Ok(())
+    }
+
     /// `later` is the first whole commit of the segments behind it.
     fn segment(&mut self, opened: &Opened, later: Option<u64>) -> io::Result<()> {
         self.report.segments += 1;

@@ -374,6 +374,11 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// Bytes of the frame that `bytes` begin with, if they are long enough.
+pub(crate) fn frame_len(bytes: &[u8]) -> Option<usize> {
+    Frame::decode(bytes).map(|frame| frame.len())
+}
+
 /// A part's facts, the bytes before its records, and the bytes of its records.
 fn decode_part(bytes: &[u8], seed: Seed) -> Option<(PartFacts, usize, usize)> {
     let head = bytes.get(..PART_HEAD)?;

@@ -11,7 +11,7 @@ pub(crate) fn run(store: &Store) {
     store.guard("the keeper panicked", || {
         loop {
             while step(store) == Step::Worked {}
-            if !store.wait_for_chores() {
+            if !store.keeping.wait(None) {
                 return;
             }
         }
@@ -68,5 +68,6 @@ fn seal_oldest(store: &Store) -> io::Result<bool> {
         store.table_mut().release(number, keys);
     }
     metrics::counter!("segue_journal_segments_sealed_total").increment(1);
+    store.packing.chores.wake();
     Ok(true)
 }

@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::{
+    find::find,
     store::Store,
-    table::{Table, Version, find_sealed},
+    table::{Table, Version},
 };
 use crate::{
     api::{AppendError, Batch},
@@ -16,7 +17,7 @@ use crate::{
     stream::{KeyMap, StreamKey},
 };
 
-/// The streams of one commit that are not in memory, as the indexes have them.
+/// The streams of one commit that are not in memory, as indexes and the catalogue have them.
 #[derive(Debug, Default)]
 pub(super) struct Loaded(KeyMap<Result<Version, String>>);
 
@@ -53,8 +54,7 @@ impl Loaded {
             drop(table);
             for key in missing {
                 if let Slot::Vacant(slot) = self.0.entry(key) {
-                    let found = find_sealed(&sealed, slot.key());
-                    let found = found.map(|entry| entry.map(Version::from).unwrap_or_default());
+                    let found = find(&sealed, &store.cold, slot.key());
                     slot.insert(found.map_err(|error| error.to_string()));
                 }
             }

@@ -3,20 +3,25 @@
 //! ```text
 //!  submit -> queue -> writer: stage, one write, one sync, publish, acks, bells
 //!                        |
-//!            segments: [sealed, sealed, ... | full, being sealed | active] + spare
+//! cold store <-packer- segments: [sealed, sealed, ... | full, being sealed | active] + spare
 //!                         ^ index on disk     ^ table in memory      ^ made by the keeper
-//!  read   -> table, else the indexes, newest first -> one positional read -> checksums -> page
+//!  read   -> table, else the indexes, newest first, else the cold store -> checksums -> page
 //! ```
 //!
 //! `docs/format.md` has every byte. The writer is a state machine that a thread drives, or a
 //! test. The keeper does what the writer shall not wait for.
 
 mod check;
+mod chores;
 mod commit;
+mod find;
 mod index;
 mod keeper;
 mod known;
 mod layout;
+mod pack;
+mod packing;
+mod pause;
 mod read;
 mod recover;
 mod segment;
@@ -29,7 +34,7 @@ mod writer;
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     thread::{self, JoinHandle},
 };
 
@@ -41,6 +46,7 @@ use crate::{
         Ticket,
     },
     cache::{self, FrameCache},
+    cold::{Cold, ColdError},
     disk::{Disk, DiskLock, RealDisk, is_full, parent},
     doorbell::{Doorbell, Listener, Shard},
     queue::{Queue, QueueLimits, Reserve},
@@ -53,6 +59,9 @@ pub use check::{Fault, Report, check};
 pub use recover::Damage;
 pub use writer::Writer;
 
+pub(crate) use index::{decode_producers, encode_producers};
+
+use find::FindError;
 use recover::{Recovered, Recovery};
 use segment::Segment;
 use store::{Spare, Store, StoreParts};
@@ -98,6 +107,12 @@ pub struct LogOptions {
     /// Bytes that ordinary batches leave on a full disk to those that close a stream and have at
     /// most 256 KiB (or half of it). At most a quarter of a segment.
     pub reserve_bytes: u64,
+    /// Bytes of segments to keep. Beyond them the oldest is packed into the cold store, and the
+    /// writer is slowed down if packing does not keep up. Two segments are kept in any case: one
+    /// that is written and one that is being sealed.
+    pub hot_bytes: u64,
+    /// The file of the cold store. It is always one of the operating system's.
+    pub cold: PathBuf,
     /// Bytes of batches that may be queued at once.
     pub queue_bytes: usize,
     /// Bytes of the largest batch.
@@ -114,12 +129,14 @@ impl LogOptions {
     /// The defaults, on the operating system's disk at level [`Durability::Disk`].
     pub fn new(dir: PathBuf, clock: Arc<dyn Clock>, fatal: Fatal) -> Self {
         Self {
+            cold: dir.join("cold.db"),
             dir,
             disk: Arc::new(RealDisk),
             clock,
             durability: Durability::Disk,
             segment_bytes: 64 << 20,
             reserve_bytes: 16 << 20,
+            hot_bytes: 256 << 20,
             queue_bytes: 32 << 20,
             max_batch: 68 << 20,
             frame_bytes: cache::DEFAULT_BUDGET,
@@ -180,8 +197,18 @@ impl OpenError {
         Self::Unreadable { path: path.to_owned(), what: what.to_owned() }
     }
 
-    fn index(error: &index::IndexError) -> Self {
+    fn find(error: &FindError) -> Self {
         Self::Io { what: "the open runs".into(), error: io::Error::other(error.to_string()) }
+    }
+
+    fn cold(path: &Path, error: ColdError) -> Self {
+        let path = path.to_owned();
+        match error {
+            ColdError::Newer(found) => {
+                Self::Newer { path, found: u32::try_from(found).unwrap_or(u32::MAX) }
+            }
+            error => Self::Unreadable { path, what: error.to_string() },
+        }
     }
 }
 
@@ -198,7 +225,10 @@ impl Log {
     pub fn open(options: LogOptions) -> Result<Arc<Self>, OpenError> {
         let (log, mut writer) = Self::prepare(options)?;
         let store = Arc::clone(&log.store);
+        let packed = Arc::clone(&log.store);
+        packed.packing.threaded.store(true, Ordering::Relaxed);
         log.spawn("journal-keeper", move || keeper::run(&store))?;
+        log.spawn("journal-packer", move || pack::run(&packed))?;
         log.spawn("journal-writer", move || writer.run())?;
         Ok(log)
     }
@@ -216,6 +246,12 @@ impl Log {
         keeper::step(&self.store)
     }
 
+    /// Does one of the packer's chores.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn step_packer(&self) -> Step {
+        pack::step(&self.store)
+    }
+
     /// What opening found damaged. Records that are lost with it read as
     /// [`ReadError::Corrupt`]; everything else is served.
     pub fn damage(&self) -> &[Damage] {
@@ -226,10 +262,13 @@ impl Log {
         options.reserve_bytes = options.reserve_bytes.min(options.segment_bytes / 4);
         let (lock, dir) = enter(&*options.disk, &options.dir)?;
         let id = recover::open_format(&*options.disk, &dir)?;
-        let opened = recover::open_segments(&*options.disk, &dir, id)?;
-        let recovered = Recovery::run(opened, id)?;
+        let cold = Cold::open(&options.cold, id.0);
+        let cold = cold.map_err(|error| OpenError::cold(&options.cold, error))?;
+        recover::remove_packed(&*options.disk, &dir, &cold)?;
+        let opened = recover::open_segments(&*options.disk, &dir, id, cold.packed())?;
+        let recovered = Recovery::run(opened, id, &cold)?;
         let damage = recovered.damage.clone();
-        let assembled = assemble(options, dir.clone(), id, recovered);
+        let assembled = assemble(options, dir.clone(), (id, cold), recovered);
         let (store, start) = assembled.map_err(|error| OpenError::io(&dir, error))?;
         let log = Arc::new(Self {
             store: Arc::clone(&store),
@@ -268,7 +307,7 @@ fn enter(disk: &dyn Disk, data: &Path) -> Result<(DiskLock, PathBuf), OpenError>
 fn assemble(
     options: LogOptions,
     dir: PathBuf,
-    id: layout::JournalId,
+    (id, cold): (layout::JournalId, Cold),
     mut recovered: Recovered,
 ) -> io::Result<(Arc<Store>, Start)> {
     let start = begin(&options, &dir, id, &mut recovered)?;
@@ -282,8 +321,10 @@ fn assemble(
         durability: options.durability,
         segment_bytes: options.segment_bytes,
         reserve_bytes: options.reserve_bytes,
+        hot_bytes: options.hot_bytes,
         queue: Queue::new(limits),
         frames: FrameCache::new(options.frame_bytes),
+        cold,
         table,
         position: Position(next - 1),
         spare: Spare { ready: spares, next: next_segment },
@@ -380,7 +421,8 @@ impl Journal for Log {
 
     fn close(&self) {
         self.store.close();
-        self.store.stop_keeper();
+        self.store.keeping.stop();
+        self.store.packing.chores.stop();
         let threads = std::mem::take(&mut *held(&self.threads));
         for thread in threads {
             // The fatal call runs on the writer's thread, and may be what closes.

@@ -3,18 +3,20 @@
 use std::{collections::HashMap, io, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use segue_core::Seq;
+use segue_core::{Seq, Timestamp};
 
 use super::{
-    commit::{Extent, Frame, RecordSeed},
+    commit::{Extent, Frame, RecordSeed, frame_len},
+    find::{FindError, find},
     index::{Entry, IndexError, Sealed},
     layout::index,
     segment::Segment,
     store::Store,
-    table::{Piece, find_sealed},
+    table::Piece,
 };
 use crate::{
     api::{Page, Position, ReadError, ReadLimit, Record, StreamInfo},
+    cold::Chunk,
     state::StreamState,
     stream::{Incarnation, StreamKey, StreamKind},
 };
@@ -42,8 +44,9 @@ impl Store {
             }
             Arc::clone(&table.sealed)
         };
-        let entry = find_sealed(&sealed, stream).map_err(|error| unreadable(&error, Seq::FIRST))?;
-        entry.as_ref().and_then(|entry| entry.state.as_ref()).map(look).ok_or_else(unknown)
+        let found = find(&sealed, &self.cold, stream);
+        let version = found.map_err(|error| unreadable(&error, Seq::FIRST))?;
+        version.state.as_ref().map(look).ok_or_else(unknown)
     }
 
     /// See [`Journal::read`](crate::Journal::read).
@@ -53,16 +56,28 @@ impl Store {
         from: Seq,
         limit: ReadLimit,
     ) -> Result<Page, ReadError> {
-        let info = self.with_state(stream, |state| state.info)?;
         let from = from.max(Seq::FIRST);
-        if from < info.available_from {
-            return Err(ReadError::Trimmed { available_from: info.available_from });
+        let mut info = self.with_state(stream, |state| state.info)?;
+        loop {
+            if from < info.available_from {
+                return Err(ReadError::Trimmed { available_from: info.available_from });
+            }
+            let mut records = Vec::new();
+            let filled = if from < info.tail.next {
+                self.fill_page(stream, &info, from, limit, &mut records)
+            } else {
+                Ok(())
+            };
+            let Err(error) = filled else { return Ok(Page { info, records }) };
+            // Records go away only with a deletion or a trim that came meanwhile.
+            let now = self.with_state(stream, |state| state.info)?;
+            let same =
+                (now.incarnation, now.available_from) == (info.incarnation, info.available_from);
+            if same {
+                return Err(damaged(stream, error));
+            }
+            info = now;
         }
-        let mut records = Vec::new();
-        if from < info.tail.next {
-            self.fill_page(stream, &info, from, limit, &mut records)?;
-        }
-        Ok(Page { info, records })
     }
 
     /// See [`Journal::changed_since`](crate::Journal::changed_since).
@@ -87,6 +102,10 @@ impl Store {
                 exists.entry(entry.stream).or_insert(entry.state.is_some());
             }
         }
+        let cold = self.cold.changed_since(since, kind);
+        for key in cold.map_err(|error| ReadError::Io(error.to_string()))? {
+            exists.entry(key).or_insert(true);
+        }
         Ok(exists.into_iter().filter_map(|(key, exists)| exists.then_some(key)).collect())
     }
 
@@ -103,37 +122,36 @@ impl Store {
         let seed = RecordSeed::of(stream, info.incarnation);
         let mut pager = Pager { seed, next: from, tail: info.tail.next, limit, bytes: 0, records };
         while !pager.is_done() {
-            let piece = self.piece(stream, info.incarnation, &pager);
-            let read = match piece {
-                Ok(Some(piece)) => pager.read(&piece),
+            let place = self.place(stream, info.incarnation, &pager);
+            let read = match place {
+                Ok(Some(Place::Hot(piece))) => pager.read(&piece),
+                Ok(Some(Place::Cold(chunk))) => pager.read_chunk(&chunk),
                 Ok(None) => Err(pager.corrupt("it is absent")),
                 Err(error) => Err(unreadable(&error, pager.next)),
             };
             if let Err(error) = read {
-                if let ReadError::Corrupt { seq, what } = &error {
-                    metrics::counter!("segue_journal_corrupt_reads_total").increment(1);
-                    tracing::error!(%stream, %seq, what, "a record is damaged");
-                }
                 return if pager.records.is_empty() { Err(error) } else { Ok(()) };
             }
         }
         Ok(())
     }
 
-    /// Where the next records are: in memory, else in the newest segment that has them.
-    fn piece(
+    /// Where the next records are: known in memory, else in the newest segment that has them, else
+    /// in the cold store. What a list of segments lacks was in the cold store before the list was
+    /// taken, so asking there last misses nothing.
+    fn place(
         &self,
         stream: &StreamKey,
         incarnation: Incarnation,
         pager: &Pager<'_>,
-    ) -> Result<Option<Piece>, IndexError> {
+    ) -> Result<Option<Place>, FindError> {
         let sealed = {
             let table = self.table();
             let hot = table.hot(stream).filter(|hot| {
                 hot.state().is_some_and(|state| state.info.incarnation == incarnation)
             });
             if let Some(piece) = hot.and_then(|hot| hot.piece(pager.next, pager.budget())) {
-                return Ok(Some(piece));
+                return Ok(Some(Place::Hot(piece)));
             }
             Arc::clone(&table.sealed)
         };
@@ -143,11 +161,26 @@ impl Store {
         for sealed in sealed.iter().rev() {
             let Some(entry) = sealed.find(stream)? else { continue };
             if is_same(&entry) && entry.first > Seq::ZERO && entry.first <= pager.next {
-                return sealed_piece(sealed, &entry, pager);
+                return Ok(sealed_piece(sealed, &entry, pager)?.map(Place::Hot));
             }
         }
-        Ok(None)
+        Ok(self.cold.chunk(stream, incarnation, pager.next)?.map(Place::Cold))
     }
+}
+
+/// Where records are.
+enum Place {
+    Hot(Piece),
+    Cold(Chunk),
+}
+
+/// Says of a damaged record that it is.
+fn damaged(stream: &StreamKey, error: ReadError) -> ReadError {
+    if let ReadError::Corrupt { seq, what } = &error {
+        metrics::counter!("segue_journal_corrupt_reads_total").increment(1);
+        tracing::error!(%stream, %seq, what, "a record is damaged");
+    }
+    error
 }
 
 fn sealed_piece(
@@ -179,10 +212,11 @@ fn sound_entries(sealed: &Sealed) -> Result<Vec<Entry>, ReadError> {
     Ok(entries.into_iter().flatten().collect())
 }
 
-fn unreadable(error: &IndexError, seq: Seq) -> ReadError {
-    match error {
-        IndexError::Io { .. } => ReadError::Io(error.to_string()),
-        IndexError::Damaged { .. } => ReadError::Corrupt { seq, what: error.to_string() },
+fn unreadable(error: &FindError, seq: Seq) -> ReadError {
+    if error.is_damage() {
+        ReadError::Corrupt { seq, what: error.to_string() }
+    } else {
+        ReadError::Io(error.to_string())
     }
 }
 
@@ -269,27 +303,49 @@ impl Pager<'_> {
             let frame = frame.ok_or_else(|| self.corrupt("its length is wrong"))?;
             let end = range.start + frame.len();
             if seq == self.next && !self.is_done() {
-                if frame.crc != self.seed.crc(seq, extent.at, frame.payload) {
-                    return Err(self.corrupt("its checksum is wrong"));
-                }
-                let len = frame.payload.len();
-                if !self.records.is_empty() && self.bytes + len > self.limit.bytes {
-                    self.limit.records = 0;
-                    return Ok(());
-                }
-                self.bytes += len;
-                self.next = seq.next();
-                let bytes = bytes.slice(end - len..end);
-                self.records.push(Record { seq, at: extent.at, bytes });
+                self.take(seq, extent.at, &bytes.slice(range.start..end))?;
             }
             range.start = end;
         }
         Ok(())
     }
+
+    /// Takes a chunk's records from the page's next on.
+    fn read_chunk(&mut self, chunk: &Chunk) -> Result<(), ReadError> {
+        for (seq, at, frame) in chunk.records(frame_len) {
+            if self.is_done() {
+                return Ok(());
+            }
+            if seq == self.next {
+                self.take(seq, at, &frame)?;
+            }
+        }
+        if self.next < chunk.end() && !self.is_done() {
+            return Err(self.corrupt("its chunk is shorter than it says"));
+        }
+        Ok(())
+    }
+
+    /// Takes the record in a frame, or ends the page before it.
+    fn take(&mut self, seq: Seq, at: Timestamp, bytes: &Bytes) -> Result<(), ReadError> {
+        let frame = Frame::decode(bytes).ok_or_else(|| self.corrupt("its length is wrong"))?;
+        if frame.crc != self.seed.crc(seq, at, frame.payload) {
+            return Err(self.corrupt("its checksum is wrong"));
+        }
+        let len = frame.payload.len();
+        if !self.records.is_empty() && self.bytes + len > self.limit.bytes {
+            self.limit.records = 0;
+            return Ok(());
+        }
+        self.bytes += len;
+        self.next = seq.next();
+        self.records.push(Record { seq, at, bytes: bytes.slice(bytes.len() - len..) });
+        Ok(())
+    }
 }
 
 /// How many of the extents are near enough to be read with one call; at least one.
-fn near(extents: &[Extent]) -> usize {
+pub(super) fn near(extents: &[Extent]) -> usize {
     let start = extents[0].offset;
     let end = |extent: &Extent| extent.offset + extent.bytes;
     let together = extents.windows(2).take_while(|pair| {
@@ -301,7 +357,7 @@ fn near(extents: &[Extent]) -> usize {
 }
 
 /// As much of the span as the file has.
-fn read_span(segment: &Segment, at: u32, len: u32) -> io::Result<Bytes> {
+pub(super) fn read_span(segment: &Segment, at: u32, len: u32) -> io::Result<Bytes> {
     let mut bytes = BytesMut::zeroed(index(len));
     let got = segment.file.read_at(&mut bytes, u64::from(at))?;
     bytes.truncate(got);

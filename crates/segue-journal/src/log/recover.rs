@@ -4,16 +4,20 @@ use std::{collections::VecDeque, io, path::Path, sync::Arc};
 
 use super::{
     OpenError,
-    commit::{COMMIT_HEAD, Parts},
+    commit::{COMMIT_HEAD, Flags, Parts},
+    find::{FindError, find},
     index::{self, IndexError, Sealed},
     layout::{
         BadHead, FORMAT_BYTES, HEAD_BYTES, JournalId, Seed, check_segment_head, decode_format,
         encode_format, encode_head, segment_number, segment_path,
     },
     segment::{Found, Scan, Segment, Window, first_whole, is_zero},
-    table::{Table, Version, find_sealed},
+    table::{Table, Version},
 };
-use crate::disk::{Disk, DiskFile};
+use crate::{
+    cold::{Cold, Packed},
+    disk::{Disk, DiskFile},
+};
 
 /// How much is looked at and overwritten at once.
 const WIPE_BYTES: usize = 64 << 10;
@@ -151,14 +155,34 @@ fn create_format(disk: &dyn Disk, dir: &Path) -> io::Result<JournalId> {
     Ok(JournalId(id))
 }
 
-/// Opens every segment, oldest first; scans those without a sound index.
+/// Removes what is left of packed segments. Before that, what the cold store has of them is made
+/// durable anew; where that cannot be done now they stay, and are not opened.
+pub(crate) fn remove_packed(disk: &dyn Disk, dir: &Path, cold: &Cold) -> Result<(), OpenError> {
+    let io = |error| OpenError::io(dir, error);
+    let names = disk.list(dir).map_err(io)?;
+    let packed = cold.packed().segment;
+    let numbers = names.iter().filter_map(|name| segment_number(name));
+    let left: Vec<u64> = numbers.filter(|number| *number <= packed).collect();
+    if left.is_empty() || !cold.settle().map_err(|error| io(io::Error::other(error)))? {
+        return Ok(());
+    }
+    for number in left {
+        disk.remove(&segment_path(dir, number)).map_err(io)?;
+        metrics::counter!("segue_journal_packed_leftovers_total").increment(1);
+    }
+    Ok(())
+}
+
+/// Opens every segment that is not packed, oldest first; scans those without a sound index.
 pub(crate) fn open_segments(
     disk: &dyn Disk,
     dir: &Path,
     id: JournalId,
+    packed: Packed,
 ) -> Result<Vec<Opened>, OpenError> {
     let names = disk.list(dir).map_err(|error| OpenError::io(dir, error))?;
     let numbers = names.iter().filter_map(|name| segment_number(name));
+    let numbers = numbers.filter(|number| *number > packed.segment);
     let opened = numbers.map(|number| open_segment(disk, dir, id, number));
     let mut opened: Vec<Opened> = opened.collect::<Result<_, _>>()?;
     let mut left = EXTENTS_AT_OPEN;
@@ -228,7 +252,8 @@ fn read_head(segment: &Segment, id: JournalId, path: &Path) -> Result<Head, Open
 }
 
 /// Builds the table.
-pub(crate) struct Recovery {
+pub(crate) struct Recovery<'a> {
+    cold: &'a Cold,
     table: Table,
     next: u64,
     damage: Vec<Damage>,
@@ -238,25 +263,28 @@ pub(crate) struct Recovery {
     last: Option<(Arc<Segment>, u64, usize)>,
 }
 
-impl Default for Recovery {
-    fn default() -> Self {
-        // Nothing removes segments, so commits begin with the first one.
-        let (table, damage) = (Table::default(), Vec::new());
-        Self { table, next: 1, damage, fresh: false, last: None }
+impl<'a> Recovery<'a> {
+    fn new(cold: &'a Cold) -> Self {
+        // Only packing removes segments, so commits begin behind what is packed.
+        let (table, next) = (Table::default(), cold.packed().commit + 1);
+        Self { cold, table, next, damage: Vec::new(), fresh: false, last: None }
     }
-}
 
-impl Recovery {
     /// Takes the segments in order, and makes them ready for more.
-    pub(crate) fn run(opened: Vec<Opened>, id: JournalId) -> Result<Recovered, OpenError> {
-        let mut recovery = Self::default();
-        let next_segment = opened.last().map_or(1, |last| last.segment.number + 1);
+    pub(crate) fn run(
+        opened: Vec<Opened>,
+        id: JournalId,
+        cold: &'a Cold,
+    ) -> Result<Recovered, OpenError> {
+        let mut recovery = Self::new(cold);
+        let last = opened.last().map_or(0, |last| last.segment.number);
+        let next_segment = last.max(cold.packed().segment) + 1;
         let (with, without) = split(opened);
         for (n, opened) in with.iter().enumerate() {
             let later = with[n + 1..].iter().find_map(Opened::first);
             recovery.segment(opened, later).map_err(|error| opened.io(error))?;
         }
-        recovery.load_open().map_err(|error| OpenError::index(&error))?;
+        recovery.load_open().map_err(|error| OpenError::find(&error))?;
         if let Some(last) = with.last() {
             recovery.settle(last).map_err(|error| last.io(error))?;
         }
@@ -325,7 +353,7 @@ impl Recovery {
         segment: &Arc<Segment>,
         found: &Found,
         parts: Parts<'_>,
-    ) -> Result<(), IndexError> {
+    ) -> Result<(), FindError> {
         let number = found.head.number;
         if !found.whole {
             let segment = segment.number;
@@ -335,10 +363,9 @@ impl Recovery {
         let sealed = Arc::clone(&self.table.sealed);
         for part in parts {
             let stream = &part.facts.stream;
-            let known = match self.table.hot(stream) {
-                Some(_) => Version::default(),
-                None => find_sealed(&sealed, stream)?.map(Version::from).unwrap_or_default(),
-            };
+            // One that this part creates was not there: a start need not look for each new run.
+            let is_new = part.facts.flags.has(Flags::CREATE) || self.table.hot(stream).is_some();
+            let known = if is_new { Version::default() } else { find(&sealed, self.cold, stream)? };
             self.table.place(&part.facts, &part.extents, || known);
             self.table.replay(&part.facts, number);
         }
@@ -358,14 +385,20 @@ impl Recovery {
         }
     }
 
-    /// Takes the open runs of the newest sealed segment, once, before anything is applied to them.
-    fn load_open(&mut self) -> Result<(), IndexError> {
+    /// Takes the open runs of the newest sealed segment, or of the catalogue if all are packed,
+    /// once, before anything is applied to them.
+    fn load_open(&mut self) -> Result<(), FindError> {
         if !std::mem::replace(&mut self.fresh, true) {
-            let open = match self.table.sealed.last() {
-                Some(sealed) => sealed.open_runs()?,
-                None => Vec::new(),
-            };
-            self.table.reset(open);
+            match self.table.sealed.last() {
+                Some(sealed) => {
+                    let open = sealed.open_runs()?.into_iter();
+                    self.table.reset(open.map(|entry| (entry.stream.clone(), entry.into())));
+                }
+                None => {
+                    let open = self.cold.open_runs()?.into_iter();
+                    self.table.reset(open.map(|row| (row.stream.clone(), row.into())));
+                }
+            }
         }
         Ok(())
     }

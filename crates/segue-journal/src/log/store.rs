@@ -6,25 +6,29 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
-        Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use segue_core::Clock;
 
-use super::{Durability, Fatal, layout::JournalId, segment::Segment, table::Table};
+use super::{
+    Durability, Fatal, chores::Chores, layout::JournalId, packing::Packing, pause::Pause,
+    segment::Segment, table::Table,
+};
 use crate::{
     api::Position,
     cache::FrameCache,
+    cold::Cold,
     disk::{Disk, is_full},
     doorbell::Doorbell,
     queue::Queue,
     sync::held,
 };
 
-/// A log's shared parts. Locks are taken one at a time, but for the frame cache's
-/// under the table's.
+/// A log's shared parts. Locks are taken one at a time, but for the frame cache's and the
+/// packer's list of erasures under the table's.
 pub(crate) struct Store {
     pub(crate) disk: Arc<dyn Disk>,
     /// The folder of the segments.
@@ -34,13 +38,19 @@ pub(crate) struct Store {
     pub(crate) durability: Durability,
     pub(crate) segment_bytes: u64,
     pub(crate) reserve_bytes: u64,
+    /// Bytes of segments that there should be at most.
+    pub(crate) hot_bytes: u64,
     pub(crate) queue: Arc<Queue>,
     pub(crate) doorbell: Doorbell,
     pub(crate) frames: FrameCache,
+    pub(crate) cold: Cold,
+    pub(crate) packing: Packing,
     table: RwLock<Table>,
     position: AtomicU64,
     spare: Mutex<Spare>,
-    chores: Chores,
+    /// After the disk had no room for a spare.
+    no_room: Pause,
+    pub(crate) keeping: Chores,
     failed: OnceLock<String>,
     closing: AtomicBool,
     pub(crate) fatal: Fatal,
@@ -54,19 +64,6 @@ pub(crate) struct Spare {
     pub(crate) next: u64,
 }
 
-/// Wakes the keeper.
-#[derive(Default)]
-struct Chores {
-    waiting: Mutex<Waiting>,
-    woken: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    work: bool,
-    stop: bool,
-}
-
 /// What a store is made of.
 pub(crate) struct StoreParts {
     pub(crate) disk: Arc<dyn Disk>,
@@ -76,8 +73,10 @@ pub(crate) struct StoreParts {
     pub(crate) durability: Durability,
     pub(crate) segment_bytes: u64,
     pub(crate) reserve_bytes: u64,
+    pub(crate) hot_bytes: u64,
     pub(crate) queue: Arc<Queue>,
     pub(crate) frames: FrameCache,
+    pub(crate) cold: Cold,
     pub(crate) table: Table,
     pub(crate) position: Position,
     pub(crate) spare: Spare,
@@ -94,13 +93,17 @@ impl Store {
             durability: parts.durability,
             segment_bytes: parts.segment_bytes,
             reserve_bytes: parts.reserve_bytes,
+            hot_bytes: parts.hot_bytes,
             queue: parts.queue,
             doorbell: Doorbell::new(parts.position),
             frames: parts.frames,
+            cold: parts.cold,
+            packing: Packing::default(),
             table: RwLock::new(parts.table),
             position: AtomicU64::new(parts.position.0),
             spare: Mutex::new(parts.spare),
-            chores: Chores::default(),
+            no_room: Pause::default(),
+            keeping: Chores::default(),
             failed: OnceLock::new(),
             closing: AtomicBool::new(false),
             fatal: parts.fatal,
@@ -156,7 +159,7 @@ impl Store {
         self.queue.close("it was closed");
     }
 
-    /// Makes the next segment if there is none. `false`: the disk is full.
+    /// Makes the next segment if there is none. `false`: the disk is full, or was a second ago.
     pub(crate) fn make_spare(&self) -> io::Result<bool> {
         self.fill(&mut held(&self.spare))
     }
@@ -175,6 +178,9 @@ impl Store {
         if !spare.ready.is_empty() {
             return Ok(true);
         }
+        if self.no_room.left(&*self.clock).is_some() {
+            return Ok(false);
+        }
         let needed = self.segment_bytes.saturating_add(self.reserve_bytes);
         let made = if self.disk.free(&self.dir)? < needed {
             Err(io::ErrorKind::StorageFull.into())
@@ -185,35 +191,21 @@ impl Store {
             Ok(segment) => {
                 spare.ready.push_back(segment);
                 spare.next += 1;
+                self.no_room.end();
                 Ok(true)
             }
             Err(error) if is_full(&error) => {
                 metrics::counter!("segue_journal_disk_full_total", "what" => "segment")
                     .increment(1);
+                self.no_room.begin(&*self.clock, false);
                 Ok(false)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Tells the keeper that there is something to do.
-    pub(crate) fn wake_keeper(&self) {
-        held(&self.chores.waiting).work = true;
-        self.chores.woken.notify_all();
-    }
-
-    pub(crate) fn stop_keeper(&self) {
-        held(&self.chores.waiting).stop = true;
-        self.chores.woken.notify_all();
-    }
-
-    /// Blocks the keeper until there is something to do. `false`: it is to stop.
-    pub(crate) fn wait_for_chores(&self) -> bool {
-        let mut waiting = held(&self.chores.waiting);
-        while !waiting.work && !waiting.stop {
-            waiting = self.chores.woken.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-        waiting.work = false;
-        !waiting.stop
+    /// Files were removed: a segment may fit again.
+    pub(crate) fn room_came_back(&self) {
+        self.no_room.end();
     }
 }

@@ -11,7 +11,7 @@ use segue_core::Seq;
 
 use super::{
     commit::{Extent, Flags, PartFacts},
-    index::{Entry, IndexError, Leaf, Sealed},
+    index::{Entry, Leaf, Sealed},
     segment::Segment,
 };
 use crate::{
@@ -206,13 +206,12 @@ impl Table {
     }
 
     /// Forgets every stream, and takes these open runs in their place.
-    pub(crate) fn reset(&mut self, open: Vec<Entry>) {
+    pub(crate) fn reset(&mut self, open: impl IntoIterator<Item = (StreamKey, Version)>) {
         self.streams.clear();
         self.open.clear();
-        for entry in open {
-            self.open.insert(entry.stream.clone());
-            let key = entry.stream.clone();
-            self.streams.insert(key, Hot { version: entry.into(), spans: Vec::new() });
+        for (key, version) in open {
+            self.open.insert(key.clone());
+            self.streams.insert(key, Hot { version, spans: Vec::new() });
         }
     }
 
@@ -256,6 +255,23 @@ impl Table {
         self.unsealed.pop_front().map(|unsealed| unsealed.touched).unwrap_or_default()
     }
 
+    /// The oldest sealed segment is in the cold store whole, and not any more in the log.
+    pub(crate) fn drop_packed(&mut self) {
+        self.sealed = self.sealed.iter().skip(1).cloned().collect::<Vec<_>>().into();
+    }
+
+    /// Bytes of the segments' files, of the one being written as far as it is.
+    pub(crate) fn hot_bytes(&self) -> u64 {
+        let sealed = self.sealed.iter().map(|sealed| sealed.bytes());
+        let unsealed = self.unsealed.iter().map(|unsealed| unsealed.end);
+        sealed.chain(unsealed).sum()
+    }
+
+    /// The segments without an index, oldest first.
+    pub(crate) fn unsealed_segments(&self) -> Vec<Arc<Segment>> {
+        self.unsealed.iter().map(|unsealed| Arc::clone(&unsealed.segment)).collect()
+    }
+
     /// Forgets what a sealed segment has of these streams, and the streams that need not be in
     /// memory any more.
     pub(crate) fn release(&mut self, segment: u64, keys: &[StreamKey]) {
@@ -271,19 +287,6 @@ impl Table {
 
 fn is_open(state: Option<&StreamState>) -> bool {
     state.is_some_and(|state| !state.info.tail.closed)
-}
-
-/// The newest entry of a stream in these segments.
-pub(crate) fn find_sealed(
-    sealed: &[Arc<Sealed>],
-    key: &StreamKey,
-) -> Result<Option<Entry>, IndexError> {
-    for sealed in sealed.iter().rev() {
-        if let Some(entry) = sealed.find(key)? {
-            return Ok(Some(entry));
-        }
-    }
-    Ok(None)
 }
 
 /// The state after a part that was read, from the one before it. Where commits were lost in

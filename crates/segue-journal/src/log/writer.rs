@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     api::{AppendError, Batch, Op, Part, Position},
+    cold::Erasure,
     disk::{is_full, untrusted},
     queue::{Answer, Queued, Told},
     state::{Change, Effect, Incarnations, Stage, Verdict},
@@ -166,6 +167,7 @@ impl Writer {
     /// Goes on in the next segment, if the disk has room for it.
     fn rotate(&mut self) -> io::Result<()> {
         let Some(next) = self.store.take_spare()? else { return Ok(()) };
+        self.store.wait_for_packer();
         if self.store.durability == Durability::Os {
             // So that what a power loss takes is at the end, in the segment being written.
             self.segment.file.sync()?;
@@ -175,7 +177,7 @@ impl Writer {
         self.begun = false;
         self.segment = Arc::clone(&next);
         self.store.table_mut().begin(next, self.number, self.end);
-        self.store.wake_keeper();
+        self.store.keeping.wake();
         Ok(())
     }
 
@@ -238,6 +240,7 @@ impl Writer {
             table.place(&facts, extents, || self.loaded.take(&facts.stream));
             if facts.flags.has(Flags::DELETE) || facts.flags.has(Flags::TRIM) {
                 self.store.frames.forget(facts.incarnation);
+                self.store.packing.erase(erasure(facts));
             }
         }
         for (key, staged) in self.stage.drain() {
@@ -389,6 +392,12 @@ fn admit(batch: &Batch, takes: Range<u64>, room: Room, terminal: u64) -> Result<
         return Err(AppendError::DiskFull);
     }
     Ok(())
+}
+
+/// What nobody can read any more after a deletion or a trim.
+fn erasure(facts: PartFacts) -> Erasure {
+    let before = facts.flags.has(Flags::TRIM).then_some(facts.first_seq);
+    Erasure { stream: facts.stream, incarnation: facts.incarnation, before }
 }
 
 fn facts(part: &Part, effect: &Effect) -> PartFacts {

@@ -7,7 +7,6 @@
 pub mod conformance;
 mod memory;
 mod schema;
-#[cfg(feature = "sqlite")]
 mod sqlite;
 
 use std::{future::Future, pin::Pin};
@@ -17,7 +16,6 @@ use segue_core::Seq;
 use crate::{api::Position, stream::StreamKey};
 
 pub use memory::MemoryViews;
-#[cfg(feature = "sqlite")]
 pub use sqlite::SqliteViews;
 
 /// A table that a view is made of. The first column is the primary key.

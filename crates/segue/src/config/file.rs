@@ -25,6 +25,7 @@ pub(super) struct RawFile {
     pub(super) allowed_origins: At<Vec<String>>,
     pub(super) default_agent: At<String>,
     pub(super) segment_mib: At<u64>,
+    pub(super) hot_mib: At<u64>,
     pub(super) cache_mib: At<u64>,
     #[serde(default)]
     pub(super) agents: BTreeMap<Spanned<String>, RawAgent>,

@@ -52,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) agents: Vec<AgentConfig>,
     /// The size of a journal segment, in bytes.
     pub(crate) segment_bytes: u64,
+    /// Segments that are kept before the oldest is packed, in bytes.
+    pub(crate) hot_bytes: u64,
     /// The budget of the cache of ready frames, in bytes.
     pub(crate) cache_bytes: usize,
 }

@@ -109,6 +109,7 @@ fn resolve(flags: Flags, env: &dyn Env, text: &Text<'_>) -> Result<Config, Confi
         default_agent,
         agents,
         segment_bytes: layers.number("segment_mib", file.segment_mib, 64, 1..=1024)? << 20,
+        hot_bytes: layers.number("hot_mib", file.hot_mib, 256, 0..=1 << 20)? << 20,
         cache_bytes: usize::try_from(layers.number("cache_mib", file.cache_mib, 64, 0..=65_536)?)
             .unwrap_or(usize::MAX >> 20)
             << 20,
@@ -239,6 +240,7 @@ mod tests {
         let config = of_file("").unwrap();
         assert_eq!(config.listen.to_string(), DEFAULT_LISTEN);
         assert_eq!((config.durability, config.segment_bytes), (Durability::Disk, 64 << 20));
+        assert_eq!(config.hot_bytes, 256 << 20);
         assert_eq!(config.heartbeat, Duration::from_secs(5));
         assert_eq!((config.default_agent, config.agents), (None, vec![]));
     }

@@ -109,7 +109,17 @@ fn encode_flags(leaf: &Leaf) -> u16 {
 /// Appends the key and the producers.
 pub(super) fn encode_text(leaf: &Leaf, into: &mut Vec<u8>) {
     into.extend_from_slice(leaf.stream.as_str().as_bytes());
-    for (id, producer) in leaf.state.iter().flat_map(|state| &state.producers) {
+    if let Some(state) = &leaf.state {
+        encode_producers(&state.producers, into);
+    }
+}
+
+/// Appends a stream's producers.
+pub(crate) fn encode_producers(
+    producers: &BTreeMap<ProducerId, ProducerState>,
+    into: &mut Vec<u8>,
+) {
+    for (id, producer) in producers {
         let ProducerState { epoch, last_seq, range: (first, last) } = *producer;
         for number in [epoch, last_seq, first.0, last.0] {
             into.extend_from_slice(&number.to_le_bytes());
@@ -185,7 +195,11 @@ impl RawEntry {
     }
 }
 
-fn decode_producers(mut text: &[u8], n: u32) -> Option<BTreeMap<ProducerId, ProducerState>> {
+/// The `n` producers in a text. `None` if it is not of as many.
+pub(crate) fn decode_producers(
+    mut text: &[u8],
+    n: u32,
+) -> Option<BTreeMap<ProducerId, ProducerState>> {
     let mut producers = BTreeMap::new();
     for _ in 0..n {
         let (head, rest) = text.split_at_checked(PRODUCER_BYTES)?;

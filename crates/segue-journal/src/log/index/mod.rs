@@ -16,7 +16,7 @@ use super::{
 use crate::stream::StreamKey;
 
 pub(crate) use build::write;
-pub(crate) use entry::{Entry, Leaf};
+pub(crate) use entry::{Entry, Leaf, decode_producers, encode_producers};
 pub(crate) use trailer::Trailer;
 
 use entry::{ENTRY_BYTES, EXTENT_BYTES, RawEntry, decode_extent, hash, short};
@@ -132,6 +132,12 @@ impl Sealed {
         self.raw_extents(entry.extents.clone())
     }
 
+    /// Bytes of the file.
+    pub(crate) fn bytes(&self) -> u64 {
+        let behind = u64::from(self.trailer.open) * 4 + Trailer::BYTES as u64;
+        u64::from(self.trailer.open_at) + behind
+    }
+
     fn entry_at(&self, at: u32) -> Result<Entry, IndexError> {
         let entry = u64::from(self.trailer.entries_at) + u64::from(at) * ENTRY_BYTES as u64;
         let bytes = self.read_at(entry, ENTRY_BYTES)?;
@@ -161,7 +167,7 @@ impl Sealed {
         if got < len { Err(self.damaged()) } else { Ok(bytes) }
     }
 
-    fn damaged(&self) -> IndexError {
+    pub(crate) fn damaged(&self) -> IndexError {
         IndexError::Damaged { segment: self.segment.number }
     }
 }

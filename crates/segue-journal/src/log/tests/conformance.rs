@@ -21,11 +21,20 @@ struct Threaded {
 
 impl Threaded {
     fn new(durability: Durability) -> Self {
+        Self::with(durability, 16 << 10, u64::MAX)
+    }
+
+    /// Everything that can be packed is packed at once.
+    fn packing() -> Self {
+        Self::with(Durability::Os, 4 << 10, 0)
+    }
+
+    fn with(durability: Durability, segment_bytes: u64, hot_bytes: u64) -> Self {
         let dir = tempfile::tempdir().expect("tempdir");
         let clock = Arc::new(ManualClock::new(1_000));
         let fatal = Arc::new(|why: &str| panic!("the log failed: {why}"));
         let mut options = LogOptions::new(dir.path().join("data"), clock.clone(), fatal);
-        options.segment_bytes = 16 << 10;
+        (options.segment_bytes, options.hot_bytes) = (segment_bytes, hot_bytes);
         options.reserve_bytes = 1 << 10;
         options.durability = durability;
         let log = Log::open(options.clone()).expect("a new log");
@@ -48,8 +57,9 @@ impl Fixture for Threaded {
     }
 }
 
-/// No threads, a disk in memory.
+/// No threads, a disk in memory, but for the cold store.
 struct Stepped {
+    _dir: TempDir,
     clock: Arc<ManualClock>,
     options: LogOptions,
     log: Arc<Log>,
@@ -57,16 +67,19 @@ struct Stepped {
 }
 
 impl Stepped {
-    fn new() -> Self {
+    fn new(hot_bytes: u64) -> Self {
+        let dir = tempfile::tempdir().expect("tempdir");
         let clock = Arc::new(ManualClock::new(1_000));
         let fatal = Arc::new(|why: &str| panic!("the log failed: {why}"));
         let mut options = LogOptions::new("/data".into(), clock.clone(), fatal);
         options.disk = Arc::new(FaultyDisk::new(1));
+        options.cold = dir.path().join("cold.db");
+        options.hot_bytes = hot_bytes;
         options.segment_bytes = 4 << 10;
         options.reserve_bytes = 1 << 10;
         options.seed = Some(3);
         let (log, writer) = Log::open_manual(options.clone()).expect("a new log");
-        Self { clock, options, log, writer: Mutex::new(writer) }
+        Self { _dir: dir, clock, options, log, writer: Mutex::new(writer) }
     }
 }
 
@@ -90,6 +103,7 @@ impl Fixture for Stepped {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         while writer.step() == Step::Worked {}
         while self.log.step_keeper() == Step::Worked {}
+        while self.log.step_packer() == Step::Worked {}
     }
 }
 
@@ -105,5 +119,15 @@ mod at_level_os {
 
 mod driven_by_the_test {
     use super::Stepped;
-    crate::journal_conformance!(Stepped::new());
+    crate::journal_conformance!(Stepped::new(u64::MAX));
+}
+
+mod packed {
+    use super::Stepped;
+    crate::journal_conformance!(Stepped::new(0));
+}
+
+mod packed_beside {
+    use super::Threaded;
+    crate::journal_conformance!(Threaded::packing());
 }

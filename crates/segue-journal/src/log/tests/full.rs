@@ -1,11 +1,12 @@
 //! A full disk refuses, keeps the reserve for what ends, and leaves no hole.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use super::{
-    AppendError, Driven, FaultyDisk, Journal, Part, SEGMENT, Seq, Step, append, closing, run,
+    AppendError, Driven, FaultyDisk, Journal, Part, SEGMENT, Seq, Step, append, closing, options,
+    run,
 };
-use crate::disk::Survival;
+use crate::{conformance::ManualClock, disk::Survival};
 
 #[test]
 fn i07_a_full_disk_leaves_no_hole() {
@@ -89,11 +90,19 @@ fn a_full_disk_keeps_its_reserve_for_what_ends() {
 #[test]
 fn a_disk_with_room_again_takes_more() {
     let disk = FaultyDisk::new(1);
-    let driven = Driven::open(&disk);
+    let clock = Arc::new(ManualClock::new(1_000));
+    let mut options = options(Arc::new(disk.clone()));
+    options.clock = clock.clone();
+    let driven = Driven::with(options).expect("open");
     driven.create(&run("a"));
     fill(&driven, &disk);
     let tail = driven.next(&run("a")).0;
     disk.set_free(Some(100 * SEGMENT));
+    let steps = disk.steps();
+    let early = driven.commit(vec![append(&run("a"), &"x".repeat(100))]);
+    assert_eq!(early, Err(AppendError::DiskFull));
+    assert_eq!(disk.steps(), steps, "no segment is tried again within a second");
+    clock.advance(1_000);
     assert_eq!(driven.append(&run("a"), "more"), tail);
     for _ in 0..100 {
         driven.append(&run("a"), &"x".repeat(100));

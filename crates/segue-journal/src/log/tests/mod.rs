@@ -5,6 +5,7 @@ mod damage;
 mod full;
 mod levels;
 mod open;
+mod packing;
 mod sealing;
 mod threads;
 

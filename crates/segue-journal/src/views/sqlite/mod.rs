@@ -13,10 +13,8 @@ mod writer;
 
 use std::{
     fs, io,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use rusqlite::{
@@ -26,7 +24,11 @@ use rusqlite::{
 use segue_core::Seq;
 
 use super::{Applied, Change, Checkpoint, Row, Schema, Select, Value, ViewError, ViewStore};
-use crate::{api::Position, stream::StreamKey};
+use crate::{
+    api::Position,
+    sqlite::{connect, make_private},
+    stream::StreamKey,
+};
 
 use writer::{Work, Writer};
 
@@ -36,14 +38,8 @@ const WAL_PAGES: u32 = 1_000;
 /// Bytes to which the write-ahead log is cut back once it was moved.
 const WAL_BYTES: u32 = 16 << 20;
 
-/// How long a statement waits for another process, such as a person's shell.
-const BUSY: Duration = Duration::from_secs(5);
-
 /// Idle read connections that are kept.
 const IDLE_READERS: usize = 8;
-
-/// Statements that a connection keeps prepared.
-const PREPARED: usize = 64;
 
 /// A view store in a file.
 pub struct SqliteViews {
@@ -213,28 +209,12 @@ fn create(path: &Path, schema: &Schema) -> Result<Connection, ViewError> {
     Ok(connection)
 }
 
-/// Creates the file if need be, and in any case keeps others from reading it. The files beside
-/// it get the same mode.
-fn make_private(path: &Path) -> io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    let file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))
-}
-
 fn writable(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "normal")?;
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
-    Ok(connection)
-}
-
-/// A connection is used by one thread at a time, which is why it needs no lock of its own.
-fn connect(path: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(BUSY)?;
-    connection.set_prepared_statement_cache_capacity(PREPARED);
     Ok(connection)
 }
 
