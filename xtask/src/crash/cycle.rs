@@ -27,6 +27,9 @@ const OLD_RUNS: usize = 8;
 /// Every how many cycles `segue check` reads the whole journal.
 const CHECK_EVERY: u32 = 5;
 
+/// Segments that fill in a few cycles and are packed at once, so that kills fall into packing.
+const SMALL: &[(&str, &str)] = &[("SEGUE_SEGMENT_MIB", "1"), ("SEGUE_HOT_MIB", "0")];
+
 /// The harness between two kills: a server with nothing running.
 pub(super) struct Crash {
     serve: Serve,
@@ -61,7 +64,7 @@ impl fmt::Display for Summary {
 
 impl Crash {
     pub(super) async fn begin(binary: &Path, folder: &Path, seed: u64) -> anyhow::Result<Self> {
-        let serve = Serve::new(binary, &folder.join("data"));
+        let serve = Serve { settings: SMALL, ..Serve::new(binary, &folder.join("data")) };
         let live = serve.start().await?;
         // A fraction of a second that no other `sleep` of this machine sleeps.
         let mark = format!("86400.{:05}{:09}", std::process::id() % 100_000, seed % 1_000_000_000);
@@ -159,11 +162,12 @@ impl Crash {
         check_all(&Site::of(&live), &runs).await?;
         live.stop().await?;
         check_folder(&binary, &serve.data).await?;
+        let packed = std::fs::metadata(serve.data.join("cold.db")).map_or(0, |file| file.len());
         let live = serve.start().await?;
         check_all(&Site::of(&live), &runs).await?;
         live.stop().await?;
         let events: u64 = runs.iter().map(|run| run.events).sum();
-        Ok(format!("{} runs with {events} events", runs.len()))
+        Ok(format!("{} runs with {events} events, {packed} bytes of them packed", runs.len()))
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Serve {
     pub(crate) durability: &'static str,
     /// The core it may use; all of them if absent.
     pub(crate) core: Option<usize>,
+    /// Settings of its environment.
+    pub(crate) settings: &'static [(&'static str, &'static str)],
 }
 
 /// A running server. Killed when dropped.
@@ -57,7 +59,7 @@ struct ServerFile {
 impl Serve {
     pub(crate) fn new(binary: &Path, data: &Path) -> Self {
         let (binary, data) = (binary.to_owned(), data.to_owned());
-        Self { binary, data, durability: "disk", core: None }
+        Self { binary, data, durability: "disk", core: None, settings: &[] }
     }
 
     /// Starts the server and does not wait for it. What it says goes to `<data>.log`.
@@ -67,6 +69,7 @@ impl Serve {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--durability", self.durability, "--data"])
             .arg(&self.data)
+            .envs(self.settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
