@@ -105,6 +105,7 @@ impl Admission {
             K::RunQueued
             | K::RunStarted
             | K::RunResource
+            | K::RunStopping
             | K::ApprovalRequested
             | K::ApprovalResolved
             | K::InputReceived

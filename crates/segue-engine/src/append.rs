@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::{
     engine::Engine,
     run::{
-        Phase, Run,
+        Run,
         log::{after_the_end, bytes_needed},
         owner::outcome_of,
     },
@@ -214,13 +214,20 @@ impl Engine {
         claim: Option<ProducerClaim>,
     ) -> Result<Pending, AppendError> {
         let stream = StreamKey::run(tenant, run);
-        let Some(run) = self.inner.supervisor.find(&stream) else {
+        let supervisor = &self.inner.supervisor;
+        let found = match supervisor.find(&stream) {
+            // Perhaps durable by now, but without an owner.
+            None if supervisor.is_coming(&stream) => return Err(AppendError::Retry),
+            // It may have come between the two questions.
+            found => found.or_else(|| supervisor.find(&stream)),
+        };
+        let Some(run) = found else {
             return self.append_to_ended(&stream, claim).await;
         };
         if !run.takes_appends {
             return Err(AppendError::NotPush);
         }
-        if run.phase() == Phase::Queued {
+        if run.has_not_begun() {
             return Err(AppendError::NotStarted);
         }
         run.activity.renew_lease();

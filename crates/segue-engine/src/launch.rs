@@ -100,7 +100,7 @@ impl Engine {
         let event = if seat.waits() {
             queued_event(facts, input, seat.turn())
         } else {
-            started_event(facts, input)
+            with_restart(started_fields(facts, input), facts)
         };
         let max = self.inner.settings.event_bytes;
         if event.json().len() > max {
@@ -204,24 +204,28 @@ async fn drive(run: &Arc<Run>, seat: &mut Seat, job: Job, settings: &Settings) {
         // However many wait: what they were asked is in the journal and not in memory.
         input.input = Value::Null;
     }
-    let turn = match stopped_by(stops) {
-        Some(outcome) => Turn::Over(outcome),
-        None if is_queued => run.wait_for_turn(&mut inbox, seat, replaces).await,
-        None => Turn::Come,
+    let turn = match (stops.is_empty(), is_queued) {
+        (false, _) => Turn::Stopped(stops),
+        (true, true) => run.wait_for_turn(&mut inbox, seat, replaces).await,
+        (true, false) => Turn::Come,
     };
     let turn = match turn {
         Turn::Come if is_queued => match begin_queued(run, &mut input).await {
             Ok(()) => Turn::Come,
             Err(error) => {
                 tracing::error!(run = %run.facts.run, %error, "a queued run could not begin");
-                Turn::Over(Outcome::failed("journal", "the server could not store the run"))
+                Turn::Failed(Outcome::failed("journal", "the server could not store the run"))
             }
         },
         other => other,
     };
     match turn {
         Turn::Come => own(run.clone(), source, input, inbox, settings).await,
-        Turn::Over(outcome) => {
+        Turn::Stopped(stops) => {
+            run.end_stopped(stops).await;
+            run.answer_rest(inbox).await;
+        }
+        Turn::Failed(outcome) => {
             run.end_as_is(outcome).await;
             run.answer_rest(inbox).await;
         }
@@ -232,16 +236,7 @@ async fn drive(run: &Arc<Run>, seat: &mut Seat, job: Job, settings: &Settings) {
 /// Reads what the run was asked, and writes that it begins.
 async fn begin_queued(run: &Run, input: &mut RunInput) -> Result<(), AppendError> {
     input.input = First::read(&*run.journal, &run.stream)?.input;
-    run.begin(&started_event(&run.facts, &input.input)).await
-}
-
-/// How a run ends for the stops that came before it; of several the first is accepted.
-fn stopped_by(stops: Vec<StopCommand>) -> Option<Outcome> {
-    let outcome = stops.first().map(StopCommand::outcome);
-    for (index, stop) in stops.into_iter().enumerate() {
-        stop.answer(index == 0);
-    }
-    outcome
+    run.begin(&Event::build(&started_fields(&run.facts, &input.input))).await
 }
 
 /// A run that is left to the next start has not ended.
@@ -265,28 +260,32 @@ pub(crate) fn run_input(facts: &RunFacts, input: Value, params: Value) -> RunInp
 fn queued_event(facts: &RunFacts, input: &Value, turn: u64) -> Event {
     let mut fields = first_fields("run.queued", facts, input);
     fields["turn"] = json!(turn);
-    Event::build(&fields)
+    with_restart(fields, facts)
 }
 
-/// The first event of a run at work.
-fn started_event(facts: &RunFacts, input: &Value) -> Event {
+/// Says that a run is at work.
+fn started_fields(facts: &RunFacts, input: &Value) -> Value {
     let mut fields = first_fields("run.started", facts, input);
     fields["facades"] = json!({"native": 1});
+    fields
+}
+
+/// What a restart needs stands in the run's first event, where recovery looks, and in no other.
+fn with_restart(mut fields: Value, facts: &RunFacts) -> Event {
+    if let Some(restart) = &facts.restart {
+        fields["restart"] = json!(restart);
+    }
     Event::build(&fields)
 }
 
 fn first_fields(name: &str, facts: &RunFacts, input: &Value) -> Value {
-    let mut fields = json!({
+    json!({
         "type": name,
         "session_id": facts.session,
         "message_id": facts.message,
         "agent": facts.agent,
         "input": input,
-    });
-    if let Some(restart) = &facts.restart {
-        fields["restart"] = json!(restart);
-    }
-    fields
+    })
 }
 
 impl Run {

@@ -42,7 +42,8 @@ pub struct Stopped {
     /// The run's status now, of a session's runs that of the oldest; `None` if there is no run it
     /// could mean.
     pub status: Option<RunStatus>,
-    /// No such run exists yet. If it is started within a minute, it is stopped before it begins.
+    /// No such run exists yet. If it is started within a minute, or its start is under way, it is
+    /// stopped before it begins.
     pub pending: bool,
 }
 
@@ -68,6 +69,11 @@ impl From<ReadError> for StopError {
     }
 }
 
+impl Stopped {
+    /// It is kept for a run that is not there yet.
+    const PENDING: Self = Self { stopped: false, status: None, pending: true };
+}
+
 impl Engine {
     /// Stops a run. Idempotent: of several stops one is accepted, and none changes an ended run.
     /// Of a run that nobody knows the stop is kept for a minute: if it is started by then, it is
@@ -85,7 +91,7 @@ impl Engine {
                 return Ok(stopped);
             }
             if self.inner.supervisor.leave_tombstone(&stream) {
-                return Ok(Stopped { stopped: false, status: None, pending: true });
+                return Ok(Stopped::PENDING);
             }
         }
     }
@@ -107,8 +113,8 @@ impl Engine {
             active.iter().rev().map(|run| self.stop_known(tenant, run, request.clone(), deadline));
         let mut all = Stopped { stopped: false, status: None, pending: false };
         for stopped in join_all(stops).await {
-            if let Some(Stopped { stopped, status, .. }) = stopped? {
-                all = Stopped { stopped: all.stopped || stopped, status, pending: false };
+            if let Some(one) = stopped? {
+                all = Stopped { stopped: all.stopped || one.stopped, ..one };
             }
         }
         if active.is_empty() {
@@ -129,10 +135,11 @@ impl Engine {
         let StopRequest { reason, by, wait } = request;
         let (accepted, answer) = oneshot::channel();
         let stop = StopCommand { by, accepted: Some(accepted), ..StopCommand::new(reason) };
-        let (alive, asked) = match self.inner.supervisor.route_stop(&stream, stop) {
+        let (alive, is_kept) = match self.inner.supervisor.route_stop(&stream, stop) {
             StopRoute::Alive(alive, stop) => {
-                let asked = timeout_at(deadline, alive.command(Command::Stop(stop))).await;
-                (Some(alive), matches!(asked, Ok(Ok(()))))
+                // What cannot be given to the owner is dropped, and its answer with it.
+                drop(timeout_at(deadline, alive.command(Command::Stop(stop))).await);
+                (Some(alive), false)
             }
             StopRoute::Kept => (None, true),
             StopRoute::Nowhere => (None, false),
@@ -140,8 +147,10 @@ impl Engine {
         // An owner that is writing its run's end answers late. Without an answer the run was not
         // started, or it has ended.
         let stopped = match timeout_at(deadline, answer).await {
-            Ok(Ok(stopped)) if asked => stopped,
-            _ => false,
+            Ok(answer) => answer.unwrap_or(false),
+            // The start is still under way, and the stop is kept for it.
+            Err(_) if is_kept => return Ok(Some(Stopped::PENDING)),
+            Err(_) => false,
         };
         let alive = alive.or_else(|| self.inner.supervisor.find(&stream));
         if let Some(alive) = &alive {
@@ -161,7 +170,8 @@ impl Engine {
     fn ended_status(&self, tenant: &TenantId, run: &RunId) -> Result<Option<RunStatus>, StopError> {
         match self.attach(tenant, run) {
             Err(ReadError::NotFound(_)) => Ok(None),
-            // Open without an owner: damaged, so that recovery could not end it.
+            // Open without an owner: damaged, so that recovery could not end it, or left to the
+            // next start of the engine.
             stream => Ok(Some(stream?.outcome()?.map_or(RunStatus::Running, |o| o.status()))),
         }
     }

@@ -61,6 +61,7 @@ pub(crate) struct Seat {
     supervisor: Arc<Supervisor>,
     session: StreamKey,
     place: Joined,
+    is_called: bool,
 }
 
 impl Drop for Seat {
@@ -91,7 +92,11 @@ impl Seat {
     /// Waits until all before it have ended. Never completes while the engine goes down: nothing
     /// begins then.
     pub(crate) async fn called(&mut self) {
-        if (&mut self.place.called).await.is_err() || self.supervisor.is_closing() {
+        if !self.is_called {
+            // An error cannot be: the line keeps the bell for as long as the place is taken.
+            self.is_called = (&mut self.place.called).await.is_ok();
+        }
+        if !self.is_called || self.supervisor.is_closing() {
             std::future::pending::<()>().await;
         }
     }
@@ -164,7 +169,7 @@ impl Supervisor {
             LineError::Busy(run) => SeatError::Busy(run),
             LineError::Later => SeatError::Later,
         })?;
-        Ok(Seat { supervisor: self.clone(), session: session.clone(), place })
+        Ok(Seat { supervisor: self.clone(), session: session.clone(), place, is_called: false })
     }
 
     /// Takes a place for a run of before a restart; in the order of turns.
@@ -177,7 +182,7 @@ impl Supervisor {
     ) -> Seat {
         let mut table = self.table();
         let place = table.lines.entry(session.clone()).or_default().join_at(turn, run, policy);
-        Seat { supervisor: self.clone(), session: session.clone(), place }
+        Seat { supervisor: self.clone(), session: session.clone(), place, is_called: false }
     }
 
     /// Claims what a start is known by: its run, and its key. `None` if another start under way
@@ -225,6 +230,11 @@ impl Supervisor {
         self.table().runs.get(stream).cloned()
     }
 
+    /// Whether a start of the run is under way.
+    pub(crate) fn is_coming(&self, run: &StreamKey) -> bool {
+        self.table().names.contains_key(&run.to_string())
+    }
+
     /// Finds where a stop has to go, and keeps it where the run is on its way.
     pub(crate) fn route_stop(&self, run: &StreamKey, stop: StopCommand) -> StopRoute {
         let mut table = self.table();
@@ -233,6 +243,9 @@ impl Supervisor {
         }
         match table.names.get_mut(&run.to_string()) {
             Some(stops) => {
+                // The first says why. Of the others only those matter that somebody waits for.
+                let mut is_first = true;
+                stops.retain(|stop| std::mem::take(&mut is_first) || stop.is_awaited());
                 stops.push(stop);
                 StopRoute::Kept
             }

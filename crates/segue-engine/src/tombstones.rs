@@ -16,7 +16,7 @@ const MAX: usize = 1000;
 /// The runs, by stream, that are stopped as soon as they exist.
 #[derive(Default)]
 pub(crate) struct Tombstones {
-    /// Oldest first; may name runs that came since.
+    /// Oldest first.
     by_age: VecDeque<(Instant, StreamKey)>,
     set: HashSet<StreamKey>,
 }

@@ -12,6 +12,8 @@ pub(super) enum Work {
     Lines(Push),
     /// The built-in agent at so many times its pace.
     Demo { speed: u32 },
+    /// The built-in agent in the session that all such runs share, with a policy and a key.
+    Lined { speed: u32, policy: &'static str },
     /// A process with children, one of which leaves its group; with so many lines, or endless.
     Process { lines: Option<u32> },
 }
@@ -43,18 +45,24 @@ pub(super) fn plans(cycle: u32, rng: &mut Rng) -> Vec<Plan> {
     let mut works: Vec<Work> = (0..rng.u32(3..8)).map(|_| Work::Batches(push(rng))).collect();
     works.extend((0..rng.u32(1..4)).map(|_| Work::Lines(push(rng))));
     works.extend((0..rng.u32(1..3)).map(|_| Work::Demo { speed: rng.u32(10..2_000) }));
+    works.extend((0..rng.u32(2..7)).map(|_| lined(rng)));
     works.extend((0..rng.u32(1..3)).map(|_| Work::Process { lines: lines(rng) }));
     rng.shuffle(&mut works);
     let plan = |(index, work): (usize, Work)| Plan {
         run: format!("c{cycle}-r{index}"),
         // Sessions are used again by later cycles, which a run that is still open would refuse.
-        session: format!("s{index}"),
+        session: if work.is_lined() { "line".into() } else { format!("s{index}") },
         seed: rng.u64(..),
         readers: rng.u64(0..4),
         stop_after: (!work.is_push() && rng.u8(..5) == 0).then(|| rng.u64(..60)),
         work,
     };
     works.into_iter().enumerate().map(plan).collect()
+}
+
+fn lined(rng: &mut Rng) -> Work {
+    let policies = ["queue", "replace", "parallel"];
+    Work::Lined { speed: rng.u32(10..2_000), policy: policies[rng.usize(..policies.len())] }
 }
 
 fn push(rng: &mut Rng) -> Push {
@@ -70,11 +78,15 @@ impl Work {
         matches!(self, Self::Batches(_) | Self::Lines(_))
     }
 
+    pub(super) fn is_lined(&self) -> bool {
+        matches!(self, Self::Lined { .. })
+    }
+
     /// How many items a producer outside sends.
     pub(super) fn items(&self) -> u64 {
         match self {
             Self::Batches(push) | Self::Lines(push) => push.items,
-            Self::Demo { .. } | Self::Process { .. } => 0,
+            Self::Demo { .. } | Self::Lined { .. } | Self::Process { .. } => 0,
         }
     }
 }
@@ -87,6 +99,10 @@ impl Plan {
             Work::Batches(_) | Work::Lines(_) => json!({"agent": "push", "run_id": self.run}),
             Work::Demo { speed } => {
                 json!({"agent": "demo", "run_id": self.run, "params": {"speed": speed}})
+            }
+            Work::Lined { speed, policy } => {
+                let params = json!({"speed": speed});
+                json!({"agent": "demo", "run_id": self.run, "params": params, "policy": policy})
             }
             Work::Process { lines } => {
                 let command = ["sh", "-c", &script(*lines, mark)].map(String::from);

@@ -27,7 +27,18 @@ impl Site {
 
     /// A request with a JSON body and the token of the admin scope.
     pub(super) async fn post(&self, path: &str, body: &serde_json::Value) -> io::Result<Answer> {
-        let headers = [("content-type", "application/json"), ("authorization", &*self.token)];
+        self.post_with(path, body, &[]).await
+    }
+
+    /// The same with more headers.
+    pub(super) async fn post_with(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+        more: &[(&str, &str)],
+    ) -> io::Result<Answer> {
+        let own = [("content-type", "application/json"), ("authorization", &*self.token)];
+        let headers = [&own, more].concat();
         let request = request("POST", path, &headers, body.to_string().as_bytes());
         self.connect().await?.call(&request).await
     }

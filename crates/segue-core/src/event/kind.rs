@@ -10,6 +10,8 @@ pub enum EventKind {
     RunStarted,
     /// Something outside of the server that the run holds from here on; recovery releases it.
     RunResource,
+    /// A stop was accepted of a run that a restart would go on with.
+    RunStopping,
     /// A step (one request to a model) began.
     StepStarted,
     /// A step ended.
@@ -72,10 +74,11 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every known kind with its name on the wire.
-    pub const NAMES: [(EventKind, &'static str); 31] = [
+    pub const NAMES: [(EventKind, &'static str); 32] = [
         (Self::RunQueued, "run.queued"),
         (Self::RunStarted, "run.started"),
         (Self::RunResource, "run.resource"),
+        (Self::RunStopping, "run.stopping"),
         (Self::StepStarted, "step.started"),
         (Self::StepFinished, "step.finished"),
         (Self::TextStart, "text.start"),
@@ -135,6 +138,7 @@ impl EventKind {
             Self::RunQueued
                 | Self::RunStarted
                 | Self::RunResource
+                | Self::RunStopping
                 | Self::RunStopped
                 | Self::RunInterrupted
                 | Self::ApprovalResolved

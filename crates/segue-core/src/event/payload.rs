@@ -130,6 +130,7 @@ fn needed(kind: EventKind) -> &'static [(&'static str, Needs)] {
         | K::RunQueued
         | K::RunStarted
         | K::RunResource
+        | K::RunStopping
         | K::RunFinished
         | K::RunStopped
         | K::RunFailed

@@ -255,7 +255,7 @@ impl Fold {
                 self.fold_end(record)
             }
             // A log line is no content; a resource is the server's own.
-            K::Log | K::RunResource => Ok(()),
+            K::Log | K::RunResource | K::RunStopping => Ok(()),
         }
     }
 

@@ -163,12 +163,13 @@ fn data_state_and_metadata_are_by_name() {
         json!({"type": "metadata", "metadata": {"m": null, "n": {"p": 2}}}),
         json!({"type": "log", "text": "no content"}),
         json!({"type": "run.resource", "resource": "secret"}),
+        json!({"type": "run.stopping", "reason": "user"}),
     ];
     let message = message(&events);
     assert_eq!(message["data"], json!({"d": {"type": "data", "name": "d", "x": 2}}));
     assert_eq!(message["state"], json!({"": {"k": true}, "s": {"a": [1, 2]}}));
     assert_eq!(message["metadata"], json!({"n": {"o": 1, "p": 2}}));
-    assert_eq!((&message["parts"], &message["version"]), (&json!([]), &json!(9)));
+    assert_eq!((&message["parts"], &message["version"]), (&json!([]), &json!(10)));
 }
 
 #[test]

@@ -36,6 +36,9 @@ impl GoingOn {
             return None;
         }
         let log = RunLog::load(&*engine.inner.journal, stream).ok()?;
+        if log.stopped().is_some() {
+            return None;
+        }
         Some(Self { first: first.clone(), restart, source, log, started_at })
     }
 

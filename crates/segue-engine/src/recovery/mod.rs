@@ -1,7 +1,7 @@
 //! What a process that died left open is ended before anything else happens.
 //!
 //! A run whose stream is open had no terminal: nobody knows how it would have ended. It gets
-//! `run.interrupted{restart}` with a real seq; its unfinished tool calls are marked uncertain and
+//! `run.interrupted{restart}` with a real seq, or the stop's terminal if one was accepted; its unfinished tool calls are marked uncertain and
 //! nothing of it is run again. Two kinds are left open, if their starts asked for it: queued runs,
 //! which are started in their turn, and push runs, whose producer may come back.
 
@@ -70,7 +70,9 @@ async fn recover_run(engine: &Engine, stream: &StreamKey) -> Result<Recovered, O
         inner.agents.release(&resource).await;
     }
     let mut log = RunLog::load_to_end(&*inner.journal, stream)?;
-    let outcome = Outcome::Interrupted { cause: InterruptionCause::Restart };
+    let interrupted = Outcome::Interrupted { cause: InterruptionCause::Restart };
+    // A stop that was accepted stands.
+    let outcome = log.stopped().cloned().unwrap_or(interrupted);
     let parts = terminal_parts(&mut log, &first.facts, &[], &outcome, None);
     let bytes = parts.iter().map(Part::bytes).sum();
     let permit = inner.journal.reserve(stream, bytes).await;

@@ -15,7 +15,7 @@ use segue_journal::{
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::{Command, FIRST_EPOCH, Phase, Run, terminal_parts};
+use super::{Command, FIRST_EPOCH, Run, accepted::outcome_of_stopping, terminal_parts};
 use crate::append::{AppendError, Appended};
 
 /// The engine's copy of a run's write state.
@@ -26,6 +26,8 @@ pub(crate) struct RunLog {
     bytes: u64,
     events: u64,
     usage: Option<Value>,
+    /// How the run is to end, if a stop of it was accepted by a process before this one.
+    stopped: Option<Outcome>,
     stale: bool,
     /// Last words that are on their way to the owner: nothing may be stored before them.
     ending: usize,
@@ -83,6 +85,7 @@ impl RunLog {
             bytes: 0,
             events: 0,
             usage: None,
+            stopped: None,
             stale: false,
             ending: 0,
             ended: false,
@@ -132,7 +135,15 @@ impl RunLog {
             self.bytes += record.json().len() as u64;
             self.admission.replay(&record);
             self.note_usage(record.kind(), record.json());
+            if record.kind() == EventKind::RunStopping {
+                self.stopped = outcome_of_stopping(record.json());
+            }
         }
+    }
+
+    /// How the run is to end, if a stop of it was accepted before it was read.
+    pub(crate) fn stopped(&self) -> Option<&Outcome> {
+        self.stopped.as_ref()
     }
 
     /// The copy may be wrong; it is read again before it is used.
@@ -195,7 +206,7 @@ impl RunLog {
     }
 
     /// Reads a stale copy again with `load`.
-    fn refresh(&mut self, run: &Run, load: Load) -> Result<(), AppendError> {
+    pub(super) fn refresh(&mut self, run: &Run, load: Load) -> Result<(), AppendError> {
         if self.stale {
             metrics::counter!("segue_run_log_reloads_total").increment(1);
             let ending = self.ending;
@@ -279,7 +290,7 @@ impl Run {
     ) -> Result<Ticket, AppendError> {
         let mut log = self.log();
         log.refresh(self, RunLog::load)?;
-        if self.phase() == Phase::Queued {
+        if self.has_not_begun() {
             return Err(AppendError::NotStarted);
         }
         if let Some(claim) = &claim

@@ -3,6 +3,7 @@
 //! The owner task (`owner`) owns the lifecycle, not the bytes: appends go beside it through
 //! [`log`], under the run's short lock.
 
+mod accepted;
 mod finish;
 pub(crate) mod log;
 pub(crate) mod owner;
@@ -136,6 +137,11 @@ impl StopCommand {
         }
     }
 
+    /// Whether somebody waits for the answer.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.accepted.as_ref().is_some_and(|accepted| !accepted.is_closed())
+    }
+
     /// A stop because the engine goes down.
     fn of_shutdown(grace: Duration) -> Self {
         Self { grace: Some(grace), goes_down: true, ..Self::new(StopReason::Shutdown) }
@@ -213,6 +219,11 @@ impl Run {
     /// When its source began, if it did.
     pub(crate) fn started_at(&self) -> Option<Timestamp> {
         self.started_at.get().copied()
+    }
+
+    /// Whether it waits for its turn, or ends without ever having begun: it takes no events.
+    pub(crate) fn has_not_begun(&self) -> bool {
+        self.started_at.get().is_none()
     }
 
     /// Whether this stop leaves the run to the next start of the engine, which goes on with it.

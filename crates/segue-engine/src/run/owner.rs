@@ -143,8 +143,9 @@ impl Owner<'_> {
                 Some(Ending::Left)
             }
             Command::Stop(stop) => {
-                let first = self.stop(stop.reason, stop.by.clone(), stop.grace);
-                stop.answer(first);
+                let is_first = self.stop(stop.reason, stop.by.clone(), stop.grace);
+                let is_accepted = is_first && self.run.keep_stop(&stop).await;
+                stop.answer(is_accepted);
                 None
             }
             Command::End(words) => self.end_with(words).await,

@@ -1,6 +1,11 @@
 //! A queued run: it waits for those before it, and can be stopped before its source is started.
 
-use futures_util::future::join_all;
+use std::pin::pin;
+
+use futures_util::{
+    FutureExt,
+    future::{FusedFuture, join_all},
+};
 use segue_core::{Event, EventRecord, Outcome, RunStatus, StopReason, lifecycle::Lifecycle};
 use segue_journal::{Batch, Epoch, Op, Part, StreamKey};
 use tokio::sync::mpsc;
@@ -9,55 +14,61 @@ use super::{Command, FIRST_EPOCH, Phase, Run, StopCommand};
 use crate::{append::AppendError, supervisor::Seat};
 
 /// What became of a run that waited.
-#[derive(Debug, PartialEq)]
 pub(crate) enum Turn {
     /// Its turn has come.
     Come,
-    /// It was stopped; its terminal is to be written.
-    Over(Outcome),
+    /// It was stopped before it began; of several stops the first is the one that is accepted.
+    Stopped(Vec<StopCommand>),
+    /// It could not begin.
+    Failed(Outcome),
     /// The engine goes down and the next one goes on with it.
     Left,
 }
 
 impl Run {
     /// Waits until all runs before it have ended; with `replaces`, stops them first, newest
-    /// first, so that none of them begins meanwhile.
+    /// first, so that none of them begins meanwhile. Who is stopped itself replaces nobody that
+    /// it has not stopped by then.
     pub(crate) async fn wait_for_turn(
         &self,
         inbox: &mut mpsc::Receiver<Command>,
         seat: &mut Seat,
         replaces: bool,
     ) -> Turn {
-        if replaces {
-            // Also where it is stopped itself by now: it was accepted, so they are replaced.
-            let before = seat.before(&self.facts.tenant);
-            join_all(before.iter().map(|run| run.stop_replaced())).await;
-        }
+        let before = if replaces { seat.before(&self.facts.tenant) } else { Vec::new() };
+        let mut replacing = pin!(join_all(before.iter().map(|run| run.stop_replaced())).fuse());
         loop {
             tokio::select! {
                 biased;
                 command = inbox.recv() => match command {
-                    Some(Command::Stop(stop)) => return self.stop_waiting(stop),
+                    Some(Command::Stop(stop)) if self.is_left_by(&stop) => {
+                        stop.answer(false);
+                        return Turn::Left;
+                    }
+                    Some(Command::Stop(stop)) => return Turn::Stopped(vec![stop]),
                     // A producer's last words cannot come before its run.
                     Some(Command::End(words)) => {
                         drop(words.answer.send(Err(AppendError::NotStarted)));
                     }
                     None => return Turn::Left,
                 },
+                _ = &mut replacing, if !replacing.is_terminated() => {}
                 () = seat.called() => return Turn::Come,
             }
         }
     }
 
-    fn stop_waiting(&self, stop: StopCommand) -> Turn {
-        if self.is_left_by(&stop) {
-            stop.answer(false);
-            return Turn::Left;
+    /// Ends a run that was stopped before it began. The stops are answered when that is durable:
+    /// before, a crash would forget them, and the next start of the engine begin the run.
+    pub(crate) async fn end_stopped(&self, stops: Vec<StopCommand>) {
+        if let Some(first) = stops.first() {
+            self.enter(Phase::Stopping(first.reason));
+            self.end_as_is(first.outcome()).await;
         }
-        let outcome = stop.outcome();
-        self.enter(Phase::Stopping(stop.reason));
-        stop.answer(true);
-        Turn::Over(outcome)
+        let is_durable = matches!(self.phase(), Phase::Ended(_));
+        for (index, stop) in stops.into_iter().enumerate() {
+            stop.answer(index == 0 && is_durable);
+        }
     }
 
     /// Asks the owner to end the run because a newer one takes its place.

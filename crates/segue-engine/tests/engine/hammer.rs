@@ -7,16 +7,18 @@ use std::{
     time::Duration,
 };
 
-use segue_core::{Event, OnRestart, Policy};
+use segue_core::{Event, OnRestart, Policy, RunId};
 use segue_engine::{Engine, StartError, StartRun, StopRequest};
-use segue_journal::Journal;
+use segue_journal::memory::{Hold, MemoryJournal, MemoryOptions};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{detached::by_user_and_wait, races::of_session, support::*};
 
 const SEEDS: u64 = 100;
-const STEPS: u64 = 30;
+/// With threads, and so with the wall clock.
+const SEEDS_ON_THREADS: u64 = 20;
+const STEPS: u64 = 60;
 /// Each life but the last ends in a kill.
 const LIVES: u64 = 3;
 const SESSIONS: [&str; 2] = ["s", "t"];
@@ -44,8 +46,10 @@ impl Dice {
 
 /// What outlives a kill: the journal, and what its clients know.
 struct World {
-    journal: Arc<dyn Journal>,
+    journal: Arc<MemoryJournal>,
     dice: Dice,
+    /// Time goes on by itself: no run has to wait for a grace.
+    on_threads: bool,
     /// Every start that was ever sent.
     sent: Vec<StartRun>,
     /// The runs that some answer called new.
@@ -58,13 +62,15 @@ struct Hammer<'a> {
     world: &'a mut World,
     tasks: JoinSet<()>,
     strings: BTreeMap<String, Strings>,
+    /// While it is there nothing is committed.
+    hold: Option<Hold>,
 }
 
 impl<'a> Hammer<'a> {
     async fn new(world: &'a mut World) -> Self {
-        let leaves = world.dice.below(2) == 0;
+        let leaves = world.dice.below(2) == 0 || world.on_threads;
         let stage = Stage::over(world.journal.clone(), Puppet::new(leaves)).await;
-        Self { stage, world, tasks: JoinSet::new(), strings: BTreeMap::new() }
+        Self { stage, world, tasks: JoinSet::new(), strings: BTreeMap::new(), hold: None }
     }
 
     async fn step(&mut self) {
@@ -72,12 +78,12 @@ impl<'a> Hammer<'a> {
         let strings = self.stage.puppet.new_strings().into_iter();
         self.strings.extend(strings.map(|(run, strings)| (run.to_string(), strings)));
         let session = self.world.dice.of(&SESSIONS);
-        match self.world.dice.below(11) {
+        match self.world.dice.below(14) {
             0..4 => self.start(session),
             4 => self.send_again(),
             5 => {
                 // Perhaps of a run that is not there yet, or not any more.
-                let run = run_id(&format!("r{}", self.world.dice.index(self.world.sent.len() + 2)));
+                let run = self.some_run();
                 self.tasks.spawn(async move {
                     engine.stop_run(tenant(), &run, StopRequest::by_user()).await.unwrap();
                 });
@@ -90,8 +96,13 @@ impl<'a> Hammer<'a> {
                     drop(engine.stop_session(tenant(), &session, None, stop).await);
                 });
             }
-            7 | 8 => self.pull().await,
-            9 => {
+            7 | 8 => self.pull(),
+            9 | 10 => self.append(),
+            11 => {
+                let is_held = self.world.dice.below(2) == 0;
+                self.hold = is_held.then(|| self.world.journal.hold());
+            }
+            12 if !self.world.on_threads => {
                 let millis = self.world.dice.below(8000);
                 tokio::time::advance(Duration::from_millis(millis)).await;
             }
@@ -103,9 +114,16 @@ impl<'a> Hammer<'a> {
         }
     }
 
+    /// One of the newest, or one that is not there yet.
+    fn some_run(&mut self) -> RunId {
+        let newest = self.world.sent.len() + 1;
+        run_id(&format!("r{}", newest.saturating_sub(self.world.dice.index(8))))
+    }
+
     fn start(&mut self, session: &'static str) {
         let dice = &mut self.world.dice;
-        let name = dice.of(&["puppet", "puppet", "push"]);
+        let names = ["puppet", "puppet", "push"];
+        let name = if self.world.on_threads { "puppet" } else { dice.of(&names) };
         let on_restart = match (dice.below(2), name) {
             (0, _) => None,
             (_, "push") => Some(dice.of(&[OnRestart::Await, OnRestart::Start])),
@@ -144,13 +162,13 @@ impl<'a> Hammer<'a> {
         });
     }
 
-    /// Pulls a string of some run, or ends some push run.
-    async fn pull(&mut self) {
+    /// Pulls a string of some run.
+    fn pull(&mut self) {
         if self.strings.is_empty() {
             return;
         }
         let index = self.world.dice.index(self.strings.len());
-        let (run, strings) = self.strings.iter().nth(index).unwrap();
+        let strings = self.strings.values().nth(index).unwrap();
         match self.world.dice.below(4) {
             0 => strings.may_leave.send_replace(true),
             1 => strings.try_pull(Pull::Give(segue_core::Inbound::Event(text("x")))),
@@ -160,14 +178,26 @@ impl<'a> Hammer<'a> {
                 usage: None,
             })),
         };
-        let finished = vec![Event::build(&json!({"type": "run.finished"}))];
-        if let Ok(ended) = self.stage.engine.append(tenant(), &run_id(run), finished, None).await {
-            drop(ended.await);
-        }
+    }
+
+    /// Appends to some run, whether it takes that or not.
+    fn append(&mut self) {
+        let run = self.some_run();
+        let event = match self.world.dice.below(3) {
+            0 => Event::build(&json!({"type": "run.finished"})),
+            _ => text("words"),
+        };
+        let engine = self.stage.engine.clone();
+        self.tasks.spawn(async move {
+            if let Ok(appended) = engine.append(tenant(), &run, vec![event], None).await {
+                drop(appended.await);
+            }
+        });
     }
 
     /// Stops until nothing is alive, and looks at what was stored.
     async fn end(mut self) {
+        self.hold = None;
         while let Some(done) = self.tasks.join_next().await {
             done.unwrap();
         }
@@ -202,6 +232,7 @@ impl<'a> Hammer<'a> {
         for run in created {
             let events = self.stage.follow(&run_id(&run)).await;
             check_whole(&events);
+            check_beginning(&events);
             let at = |event: &Value| event["at"].as_str().unwrap().to_owned();
             let queued = events[0]["type"] == "run.queued";
             if let Some(began) = events.iter().find(|event| event["type"] == "run.started")
@@ -216,11 +247,25 @@ impl<'a> Hammer<'a> {
     }
 }
 
+/// Nothing stands before a run has begun but that it was queued.
+fn check_beginning(events: &[Value]) {
+    let types = types(events);
+    let begins = types.iter().position(|name| *name == "run.started");
+    let queued = usize::from(types[0] == "run.queued");
+    match begins {
+        Some(begins) => assert_eq!(begins, queued, "{types:?}"),
+        None => assert_eq!((queued, types.len()), (1, 2), "{types:?}"),
+    }
+}
+
 /// Lives once; without an end it is killed, since its runtime is dropped with all that it does.
 fn live(world: &mut World, is_last: bool) {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    let runtime = if world.on_threads {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+    } else {
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()
+    };
+    runtime.unwrap().block_on(async {
         let mut hammer = Hammer::new(world).await;
         for _ in 0..STEPS {
             hammer.step().await;
@@ -231,15 +276,27 @@ fn live(world: &mut World, is_last: bool) {
     });
 }
 
-#[test]
-fn whatever_the_order_every_run_ends_once_and_in_its_turn() {
-    for seed in 1..=SEEDS {
+#[expect(clippy::print_stdout, reason = "a failure is found again by its seed")]
+fn hammer(seeds: u64, on_threads: bool) {
+    for seed in 1..=seeds {
         println!("seed {seed}");
         let dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let journal = memory_journal();
-        let mut world = World { journal, dice, sent: Vec::new(), new: Arc::default() };
+        let options = MemoryOptions::new(Arc::new(TickingClock::default()));
+        let journal = Arc::new(MemoryJournal::new(options));
+        let new = Arc::default();
+        let mut world = World { journal, dice, on_threads, sent: Vec::new(), new };
         for life in 1..=LIVES {
             live(&mut world, life == LIVES);
         }
     }
+}
+
+#[test]
+fn whatever_the_order_every_run_ends_once_and_in_its_turn() {
+    hammer(SEEDS, false);
+}
+
+#[test]
+fn whatever_the_order_on_threads_every_run_ends_once_and_in_its_turn() {
+    hammer(SEEDS_ON_THREADS, true);
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 #![expect(clippy::unnecessary_wraps, reason = "claims are given as the engine takes them")]
 
+mod accepted;
 mod append;
 mod detached;
 mod faults;

@@ -91,7 +91,10 @@ async fn k05_a_stop_while_the_start_is_under_way_ends_it_before_it_begins() {
     run.unwrap();
     let stopped = stopped.unwrap();
     assert_eq!((stopped.stopped, stopped.status), (true, Some(RunStatus::Stopped)));
-    check_whole(&stage.follow(&mine).await);
+    let events = stage.follow(&mine).await;
+    check_whole(&events);
+    assert_eq!(types(&events), ["run.queued", "run.stopped"]);
+    assert_eq!(events[0]["at"], events[1]["at"], "it was created stopped");
     assert_eq!(*stage.puppet.starts.borrow(), 0);
 }
 

@@ -47,6 +47,7 @@ async fn goes_on(after: &Stage) {
         check_whole(&events);
         assert_eq!(types(&events), ["run.queued", "run.started", "run.finished"]);
         assert_eq!(events[1]["input"], name);
+        assert!(events[1].get("restart").is_none(), "it stands in the first event only");
         order.push(events[1]["at"].as_str().unwrap().to_owned());
         let view = after.engine.run(tenant(), &run_id(name)).await.unwrap().unwrap();
         assert_eq!(view.metadata, json!({"of": name}));

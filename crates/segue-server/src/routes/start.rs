@@ -66,6 +66,16 @@ impl StartBody {
         }
     }
 
+    /// A run that ends with its answer cannot outlive the server.
+    fn check_bound(&self) -> Result<(), Problem> {
+        if self.is_bound() && self.on_restart.is_some() {
+            let detail =
+                "a run with `detached: false` ends with its answer and has no `on_restart`";
+            return Err(Problem::new(Code::Malformed, detail));
+        }
+        Ok(())
+    }
+
     fn is_bound(&self) -> bool {
         self.detached == Some(false)
     }
@@ -105,6 +115,7 @@ pub(super) async fn start(
             "a run with `detached: false` is answered with its stream: accept text/event-stream";
         return Err(Problem::new(Code::NotAcceptable, detail));
     }
+    body.check_bound()?;
     let (is_bound, wait) = (body.is_bound(), body.wait);
     let request = body.into_request(session, key_of(&call, &headers)?);
     let (Started { mut run, is_new }, bound) = if is_bound {

@@ -113,6 +113,19 @@ async fn e09_a_bound_run_is_stopped_when_its_client_leaves() {
 }
 
 #[tokio::test]
+async fn e09_a_bound_run_cannot_ask_to_outlive_the_server() {
+    let host = host().await;
+    for on_restart in ["start", "await"] {
+        let body =
+            json!({"agent": "push", "run_id": "a", "detached": false, "on_restart": on_restart});
+        let request = host.request(Method::POST, RUNS).header("accept", "text/event-stream");
+        read(request.json(&body)).await.problem(400, "malformed");
+    }
+    host.get("/v1/runs/a").await.problem(404, "not_found");
+    host.end().await;
+}
+
+#[tokio::test]
 async fn e09_only_the_response_that_started_it_binds_a_run() {
     let host = host().await;
     let mut first = bound(&host, "a", Some("k")).await;

@@ -20,6 +20,7 @@ use super::{
     site::{Fault, Site, expect},
     trigger::Trigger,
 };
+use crate::live::Answer;
 
 /// The name of every producer.
 pub(super) const PRODUCER: &str = "crash";
@@ -70,11 +71,19 @@ fn settle(end: Result<(), Fault>, trigger: &Trigger) -> anyhow::Result<bool> {
 
 async fn start(plan: &Plan, site: &Site, mark: &str, ledger: &mut Ledger) -> Result<(), Fault> {
     ledger.started = Said::Sent;
-    let path = format!("/v1/sessions/{}/runs", plan.session);
-    let answer = site.post(&path, &plan.start(mark)).await?;
+    let answer = send_start(plan, site, mark).await?;
     expect(answer, 202, &format!("start of {}", plan.run))?;
     ledger.started = Said::Acked;
     Ok(())
+}
+
+/// The request that starts a run; the same however often it is sent. In a shared session it has
+/// a key.
+pub(super) async fn send_start(plan: &Plan, site: &Site, mark: &str) -> std::io::Result<Answer> {
+    let path = format!("/v1/sessions/{}/runs", plan.session);
+    let key = [("idempotency-key", plan.run.as_str())];
+    let headers: &[_] = if plan.work.is_lined() { &key } else { &[] };
+    site.post_with(&path, &plan.start(mark), headers).await
 }
 
 async fn produce(
@@ -86,7 +95,9 @@ async fn produce(
     match &plan.work {
         Work::Batches(push) => batches::produce(plan, push, site, ledger, trigger).await,
         Work::Lines(push) => lines::produce(plan, push, site, ledger, trigger).await,
-        Work::Demo { .. } | Work::Process { .. } => stop(plan, site, ledger).await,
+        Work::Demo { .. } | Work::Lined { .. } | Work::Process { .. } => {
+            stop(plan, site, ledger).await
+        }
     }
 }
 

@@ -79,7 +79,7 @@ impl Journal {
         event["seq"].as_u64()
     }
 
-    /// Dense from 1; begins with its start; one terminal, last; nothing left open; and the run's
+    /// Dense from 1; begins with its start, before which it may have waited, and begins once; one terminal, last; nothing left open; and the run's
     /// resource agrees.
     pub(super) fn check_shape(&self) -> anyhow::Result<()> {
         let run = &self.run;
@@ -88,8 +88,8 @@ impl Journal {
             let (expected, name) = (index as u64 + 1, event["type"].as_str().unwrap_or_default());
             ensure!(event["seq"] == expected, "{run}: {event} stands where {expected} should");
             ensure!(event["run_id"] == **run, "{run}: has an event of another run: {event}");
-            ensure!((name == "run.started") == (expected == 1), "{run}: {event}");
             let last = expected == self.last_seq();
+            ensure!(self.begins_well(index, name, last), "{run}: {event}");
             ensure!(is_terminal(name) == last, "{run}: {expected} of {}: {event}", self.last_seq());
             let part = &event["part"];
             let fine = match name {
@@ -102,6 +102,17 @@ impl Journal {
         }
         ensure!(open.is_empty(), "{run}: ends with {open:?} open");
         self.check_resource()
+    }
+
+    /// A run begins with its first event, or, if it waited, with its second, unless it ends there.
+    fn begins_well(&self, index: usize, name: &str, last: bool) -> bool {
+        let waited = self.events[0]["type"] == "run.queued";
+        match (waited, index) {
+            (true, 0) => name == "run.queued",
+            (true, 1) => name == "run.started" || last,
+            (false, 0) => name == "run.started",
+            _ => !matches!(name, "run.queued" | "run.started"),
+        }
     }
 
     fn check_resource(&self) -> anyhow::Result<()> {
@@ -176,6 +187,20 @@ mod tests {
             let mut names = GOOD.to_vec();
             names.insert(index, name);
             assert_eq!(journal(&names).check_shape().is_ok(), index == 2, "{index} twice");
+        }
+    }
+
+    #[test]
+    fn a_run_that_waited_begins_once_or_ends() {
+        for (names, fine) in [
+            (&["run.queued", "run.started", "run.interrupted"][..], true),
+            (&["run.queued", "run.interrupted"], true),
+            (&["run.queued", "data", "run.interrupted"], false),
+            (&["run.queued", "run.started", "run.started", "run.interrupted"], false),
+            (&["run.started", "run.queued", "run.interrupted"], false),
+            (&["run.interrupted"], false),
+        ] {
+            assert_eq!(journal(names).check_shape().is_ok(), fine, "{names:?}");
         }
     }
 

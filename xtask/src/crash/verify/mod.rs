@@ -55,10 +55,17 @@ fn check_end(plan: &Plan, ledger: &Ledger, journal: &Journal) -> anyhow::Result<
         (Work::Batches(_) | Work::Lines(_), Said::No, _)
         | (Work::Process { lines: None }, _, Said::No) => &["interrupted"],
         (Work::Process { lines: None }, _, Said::Sent) => &["stopped", "interrupted"],
+        // Another run of the session may replace it.
+        (Work::Lined { .. }, _, Said::No) | (_, _, Said::Sent) => {
+            &["finished", "interrupted", "stopped"]
+        }
         (_, _, Said::No) => &["finished", "interrupted"],
-        (_, _, Said::Sent) => &["finished", "interrupted", "stopped"],
     };
     ensure!(allowed.contains(&status), "{}: is {status}, not {allowed:?}", plan.run);
+    let reason = &journal.last()["reason"];
+    let by_client = ledger.stopped != Said::No && reason == "user";
+    let by_other = plan.work.is_lined() && reason == "replaced";
+    ensure!(status != "stopped" || by_client || by_other, "{}: reason {reason}", plan.run);
     let cause = &journal.last()["cause"];
     ensure!(status != "interrupted" || cause == "restart", "{}: cause {cause}", plan.run);
     Ok(())

@@ -7,7 +7,7 @@ use super::Journal;
 use crate::{
     crash::{
         ledger::{Ack, Claim, Ledger, Said},
-        load::{ack, append, head, lines, total},
+        load::{ack, append, head, lines, send_start, total},
         plan::{Plan, Push, Work},
         site::Site,
     },
@@ -36,8 +36,17 @@ pub(super) async fn check(
             }
         }
         Work::Lines(push) => lines_again(site, plan, push, ledger, journal).await,
+        Work::Lined { .. } => started_again(site, plan).await,
         Work::Demo { .. } | Work::Process { .. } => Ok(()),
     }
+}
+
+/// A start that is sent again finds its run, whether it was answered before or not.
+async fn started_again(site: &Site, plan: &Plan) -> anyhow::Result<()> {
+    let answer = send_start(plan, site, "").await?;
+    let said = || format!("{}: started again: {} {}", plan.run, answer.status(), answer.text());
+    ensure!(answer.status() == 200 && answer.json()["id"] == *plan.run, said());
+    Ok(())
 }
 
 /// It is answered as it was the first time. The range is remembered of the newest append only.
