@@ -34,6 +34,7 @@ pub enum JsonError {
 }
 
 /// The top-level fields of an object, keys decoded, values as they were written.
+#[derive(Default)]
 pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
@@ -71,6 +72,11 @@ impl<'a> Fields<'a> {
     /// The value of a field, read as a `T`. `None` if absent; `Some(None)` if of another type.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Option<Option<T>> {
         self.raw(key).map(|raw| serde_json::from_str(raw.get()).ok())
+    }
+
+    /// The fields in the order of the text, names decoded.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.0.iter().map(|(key, value)| (key.as_ref(), *value))
     }
 
     /// The names of the fields, decoded, in the order of the text.

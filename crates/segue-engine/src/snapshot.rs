@@ -15,16 +15,22 @@ use segue_core::{
     fold::{FoldError, SnapshotLimits},
 };
 use segue_journal::{Incarnation, Journal, ReadError, ReadLimit, Record, StreamInfo, StreamKey};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use crate::attach::RunStream;
 
 /// What folds may take together, in bytes, beside those that are in use.
 pub(crate) const BUDGET: usize = 32 << 20;
 
+/// How many folds are advanced at once. Each takes a thread for as long, and up to
+/// `segue_core::fold::MAX_HELD` bytes beside the budget.
+const AT_ONCE: usize = 4;
+
 /// The folds of all runs.
 pub(crate) struct Snapshots {
     budget: usize,
     kept: Mutex<Kept>,
+    turns: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -36,7 +42,7 @@ struct Kept {
 }
 
 struct Slot {
-    folding: Arc<Mutex<Folding>>,
+    folding: Arc<tokio::sync::Mutex<Folding>>,
     cost: usize,
     used: u64,
 }
@@ -46,28 +52,45 @@ struct Folding {
     fold: Fold,
     /// The newest snapshot, for the next who asks at the same place.
     ready: Option<Snapshot>,
+    /// An event is being folded in; it is still so afterwards if that broke down.
+    torn: bool,
 }
 
 /// A fold in use. It is weighed when the use is over, on every path.
-struct Use<'a> {
-    snapshots: &'a Snapshots,
+struct Use {
+    snapshots: Arc<Snapshots>,
     incarnation: Incarnation,
-    folding: Option<Arc<Mutex<Folding>>>,
+    folding: Option<OwnedMutexGuard<Folding>>,
 }
 
 impl RunStream {
     /// The run's message up to the tail, or up to its terminal: that always follows as an event.
     ///
-    /// Fails like a read. Gives way to other tasks after each page that it has to read.
+    /// Fails like a read. Whatever the run has, no task waits for a thread that folds: that is one
+    /// for blocking work, page by page, so that who no longer asks ends it after the page.
     pub async fn snapshot(&self) -> Result<Snapshot, ReadError> {
         let info = self.journal.info(&self.stream)?;
-        let folding = self.snapshots.enter(&self.run, &info);
         metrics::counter!("segue_snapshots_total").increment(1);
+        let mut folding = self.snapshots.clone().enter(&self.run, &info).await;
+        if let Some(ready) = folding.ready_at(info.tail.next) {
+            return Ok(ready);
+        }
+        // Goes along, so that a page whose asker has left still counts.
+        let mut turn = self.snapshots.turn().await;
         loop {
-            let step = folding.lock().advance(&*self.journal, &self.stream, info.tail.next);
-            match step? {
-                Some(snapshot) => return Ok(snapshot),
-                None => tokio::task::yield_now().await,
+            let (journal, stream) = (self.journal.clone(), self.stream.clone());
+            let page = tokio::task::spawn_blocking(move || {
+                let step = folding.get().advance(&*journal, &stream, info.tail.next);
+                (folding, turn, step)
+            });
+            let step;
+            (folding, turn, step) = match page.await {
+                Ok(done) => done,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(error) => return Err(ReadError::Io(error.to_string())),
+            };
+            if let Some(snapshot) = step? {
+                return Ok(snapshot);
             }
         }
     }
@@ -81,22 +104,32 @@ impl Default for Snapshots {
 
 impl Snapshots {
     pub(crate) fn new(budget: usize) -> Self {
-        Self { budget, kept: Mutex::default() }
+        Self { budget, kept: Mutex::default(), turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// The fold of a run, as far as it is. One that began before what is still there is not used:
     /// a snapshot shows what the journal has.
-    fn enter(&self, run: &RunId, info: &StreamInfo) -> Use<'_> {
+    async fn enter(self: Arc<Self>, run: &RunId, info: &StreamInfo) -> Use {
+        let folding = self.slot(run, info).lock_owned().await;
+        let incarnation = info.incarnation;
+        let mut entered = Use { snapshots: self, incarnation, folding: Some(folding) };
+        entered.get().begin_at(info.available_from);
+        entered
+    }
+
+    fn slot(&self, run: &RunId, info: &StreamInfo) -> Arc<tokio::sync::Mutex<Folding>> {
         let mut kept = self.lock();
         kept.clock += 1;
         let used = kept.clock;
         let fresh = || Slot { folding: Folding::begin(run, info.available_from), cost: 0, used };
         let slot = kept.slots.entry(info.incarnation).or_insert_with(fresh);
         slot.used = used;
-        let folding = slot.folding.clone();
-        drop(kept);
-        lock(&folding).begin_at(info.available_from);
-        Use { snapshots: self, incarnation: info.incarnation, folding: Some(folding) }
+        slot.folding.clone()
+    }
+
+    /// Who has a fold waits here until it may advance it, so that waiting keeps nobody else.
+    async fn turn(&self) -> OwnedSemaphorePermit {
+        self.turns.clone().acquire_owned().await.expect("it is never closed")
     }
 
     /// Notes what a fold takes by now, and makes room. Folds in use stay.
@@ -111,14 +144,10 @@ impl Snapshots {
         metrics::counter!("segue_snapshot_folds_evicted_total").increment(evicted);
     }
 
+    /// A panic under this lock leaves at worst a count wrong.
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        lock(&self.kept)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A panic under one of these locks leaves at worst a count wrong or a fold behind.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Kept {
@@ -137,33 +166,41 @@ impl Kept {
     }
 }
 
-impl Use<'_> {
-    fn lock(&self) -> MutexGuard<'_, Folding> {
-        lock(self.folding.as_ref().expect("taken by the drop only"))
+impl Use {
+    fn get(&mut self) -> &mut Folding {
+        self.folding.as_mut().expect("taken by the drop only")
+    }
+
+    /// The newest snapshot if it is of all before `target`.
+    fn ready_at(&mut self, target: Seq) -> Option<Snapshot> {
+        self.get().ready.clone().filter(|ready| ready.seq.next() == target)
     }
 }
 
-impl Drop for Use<'_> {
+impl Drop for Use {
     fn drop(&mut self) {
-        let cost = self.lock().cost();
-        // Before it is weighed, so that it may go if it is too large to stay.
-        drop(self.folding.take());
+        // Let go before it is weighed, so that it may go if it is too large to stay.
+        let cost = self.folding.take().map_or(0, |folding| folding.cost());
         self.snapshots.weigh(self.incarnation, cost);
     }
 }
 
 impl Folding {
-    fn begin(run: &RunId, first: Seq) -> Arc<Mutex<Self>> {
-        Arc::new(Mutex::new(Self { fold: Fold::new(run, first), ready: None }))
+    fn begin(run: &RunId, first: Seq) -> Arc<tokio::sync::Mutex<Self>> {
+        Arc::new(tokio::sync::Mutex::new(Self::new(run, first)))
     }
 
-    /// Begins anew unless the fold begins at `first`.
+    fn new(run: &RunId, first: Seq) -> Self {
+        Self { fold: Fold::new(run, first), ready: None, torn: false }
+    }
+
+    /// Begins anew unless the fold is whole and begins at `first`.
     fn begin_at(&mut self, first: Seq) {
-        if self.fold.from_seq() != first
+        if (self.torn || self.fold.from_seq() != first)
             && let Some(run) = &self.fold.message().run_id
         {
             metrics::counter!("segue_snapshot_restarts_total").increment(1);
-            *self = Self { fold: Fold::new(run, first), ready: None };
+            *self = Self::new(run, first);
         }
     }
 
@@ -199,7 +236,12 @@ impl Folding {
     fn take(&mut self, record: &Record) -> bool {
         let folded = match EventRecord::decode(record.bytes.clone()) {
             Ok(event) if event.kind().is_terminal() => return false,
-            Ok(event) => self.fold.apply(record.seq, record.at, &event),
+            Ok(event) => {
+                self.torn = true;
+                let folded = self.fold.apply(record.seq, record.at, &event);
+                self.torn = false;
+                folded
+            }
             Err(error) => {
                 let why = error.to_string();
                 let skipped = self.fold.skip(record.seq, record.at);
@@ -240,8 +282,13 @@ mod tests {
         }
     }
 
-    fn enter(snapshots: &Snapshots, incarnation: u64) -> Use<'_> {
-        snapshots.enter(&RunId::parse("r").expect("valid"), &info(incarnation, 1))
+    async fn enter_at(snapshots: &Arc<Snapshots>, incarnation: u64, from: u64) -> Use {
+        let run = RunId::parse("r").expect("valid");
+        snapshots.clone().enter(&run, &info(incarnation, from)).await
+    }
+
+    async fn enter(snapshots: &Arc<Snapshots>, incarnation: u64) -> Use {
+        enter_at(snapshots, incarnation, 1).await
     }
 
     fn kept(snapshots: &Snapshots) -> Vec<u64> {
@@ -250,39 +297,80 @@ mod tests {
         kept
     }
 
-    #[test]
-    fn the_least_recently_used_fold_goes_and_none_that_is_in_use() {
+    #[tokio::test]
+    async fn the_least_recently_used_fold_goes_and_none_that_is_in_use() {
         let cost = {
-            let snapshots = Snapshots::new(usize::MAX);
-            drop(enter(&snapshots, 1));
+            let snapshots = Arc::new(Snapshots::new(usize::MAX));
+            drop(enter(&snapshots, 1).await);
             snapshots.lock().bytes
         };
-        let snapshots = Snapshots::new(2 * cost);
-        drop(enter(&snapshots, 1));
-        let used = enter(&snapshots, 2);
-        drop(enter(&snapshots, 1));
-        drop(enter(&snapshots, 3));
-        drop(enter(&snapshots, 4));
+        let snapshots = Arc::new(Snapshots::new(2 * cost));
+        drop(enter(&snapshots, 1).await);
+        let used = enter(&snapshots, 2).await;
+        drop(enter(&snapshots, 1).await);
+        drop(enter(&snapshots, 3).await);
+        drop(enter(&snapshots, 4).await);
         assert_eq!(kept(&snapshots), [2, 3, 4], "what is in use is not weighed yet");
         drop(used);
         assert_eq!(kept(&snapshots), [3, 4]);
         assert!(snapshots.lock().bytes <= 2 * cost);
-        let nothing = Snapshots::new(0);
-        drop(enter(&nothing, 1));
+        let nothing = Arc::new(Snapshots::new(0));
+        drop(enter(&nothing, 1).await);
         assert_eq!((kept(&nothing), nothing.lock().bytes), (vec![], 0));
     }
 
-    #[test]
-    fn a_fold_whose_beginning_was_trimmed_begins_anew() {
-        let snapshots = Snapshots::default();
-        let first = enter(&snapshots, 1);
-        first.lock().fold.skip(Seq(1), Timestamp::default()).expect("the next one");
+    #[tokio::test]
+    async fn a_fold_whose_beginning_was_trimmed_begins_anew() {
+        let snapshots = Arc::new(Snapshots::default());
+        let mut first = enter(&snapshots, 1).await;
+        first.get().fold.skip(Seq(1), Timestamp::default()).expect("the next one");
         drop(first);
-        assert_eq!(enter(&snapshots, 1).lock().fold.seq(), Seq(1));
-        let run = RunId::parse("r").expect("valid");
-        let later = snapshots.enter(&run, &info(1, 5));
-        let from = later.lock().fold.from_seq();
-        let seq = later.lock().fold.seq();
-        assert_eq!((from, seq), (Seq(5), Seq(4)));
+        let mut again = enter(&snapshots, 1).await;
+        assert_eq!(again.get().fold.seq(), Seq(1));
+        drop(again);
+        let mut later = enter_at(&snapshots, 1, 5).await;
+        let fold = &later.get().fold;
+        assert_eq!((fold.from_seq(), fold.seq()), (Seq(5), Seq(4)));
+    }
+
+    #[tokio::test]
+    async fn a_fold_that_broke_down_is_not_gone_on_with() {
+        let snapshots = Arc::new(Snapshots::default());
+        let mut first = enter(&snapshots, 1).await;
+        first.get().fold.skip(Seq(1), Timestamp::default()).expect("the next one");
+        first.get().torn = true;
+        drop(first);
+        assert_eq!(enter(&snapshots, 1).await.get().fold.seq(), Seq::ZERO);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_fold_holds_up_neither_the_thread_nor_other_runs() {
+        let snapshots = Arc::new(Snapshots::default());
+        let held = enter(&snapshots, 1).await;
+        let mut waiting: Vec<_> =
+            (0..2 * AT_ONCE).map(|_| Box::pin(enter(&snapshots, 1))).collect();
+        for waits in &mut waiting {
+            assert!(futures_util::poll!(waits).is_pending());
+        }
+        // On this very thread, the only one.
+        drop(enter(&snapshots, 2).await);
+        assert_eq!(snapshots.turns.available_permits(), AT_ONCE);
+        drop(held);
+        for waits in waiting {
+            drop(waits.await);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_so_many_folds_are_advanced_at_once() {
+        let snapshots = Snapshots::default();
+        let mut turns = Vec::new();
+        for _ in 0..AT_ONCE {
+            turns.push(snapshots.turn().await);
+        }
+        let mut next = Box::pin(snapshots.turn());
+        assert!(futures_util::poll!(&mut next).is_pending());
+        drop(turns.pop());
+        assert!(futures_util::poll!(&mut next).is_ready());
     }
 }

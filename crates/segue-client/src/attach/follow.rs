@@ -160,7 +160,10 @@ impl Follow {
             return Attached::Gap(Gap { after: self.position, json });
         }
         // A control frame with an id stands for all events up to it.
-        if let Some(new) = seq.filter(|seq| *seq >= self.yielded) {
+        // After a gap a snapshot stands for the run as it is, also where that is behind what the
+        // client had: what it had beyond is not the run's any more.
+        let leads_back = self.gap && name == "control.snapshot";
+        if let Some(new) = seq.filter(|seq| leads_back || *seq >= self.yielded) {
             self.move_to(new);
             self.yielded = new;
         }
@@ -364,6 +367,15 @@ mod tests {
             (event(41), "41"),
         ];
         check(at(4), frames);
+        // Also behind what was shown: the run's end follows there.
+        let frames = vec![
+            (event(5), "5"),
+            (control("control.gap"), "gap"),
+            (snapshot(2), "snapshot 2"),
+            (event(3), "3"),
+            (event(3), "duplicate"),
+        ];
+        check(at(4), frames);
         // From a cursor that was ahead, the snapshot leads back.
         let frames =
             vec![(control("control.gap"), "gap"), (snapshot(7), "snapshot 7"), (event(8), "8")];
@@ -414,6 +426,7 @@ mod tests {
                     2 => snapshot(seq),
                     _ => event(seq),
                 };
+                let in_gap = follow.gap;
                 match follow.take(frame) {
                     Ok(Step::Item(Attached::Event(event))) => {
                         let seq = event.seq.0;
@@ -422,7 +435,9 @@ mod tests {
                         (last, told, shown) = (seq, false, seq);
                     }
                     Ok(Step::Item(Attached::Gap(_))) => told = true,
-                    Ok(Step::Item(Attached::Snapshot(snapshot))) if snapshot.seq.0 >= shown => {
+                    Ok(Step::Item(Attached::Snapshot(snapshot)))
+                        if in_gap || snapshot.seq.0 >= shown =>
+                    {
                         (last, told, shown) = (snapshot.seq.0, false, snapshot.seq.0);
                     }
                     _ => {}

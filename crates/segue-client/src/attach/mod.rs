@@ -17,7 +17,7 @@ use reqwest::{
     Method, Response, StatusCode,
     header::{ACCEPT, HeaderMap},
 };
-use segue_core::{Cursor, EventKind, RunId, RunStatus, Seq, Timestamp};
+use segue_core::{Cursor, EventKind, EventRecord, RunId, RunStatus, Seq, Timestamp};
 use serde_json::Value;
 
 use self::follow::{Follow, From, Step};
@@ -50,6 +50,12 @@ pub struct RunEvent {
 }
 
 impl RunEvent {
+    /// The event without its envelope, for a [`Fold`](segue_core::Fold) to go on with. `None` if the
+    /// object is not in the form in which a server of this version writes it.
+    pub fn record(&self) -> Option<EventRecord> {
+        segue_core::event::wire::read_event(&self.json)
+    }
+
     /// The object's fields, the envelope among them.
     pub fn fields(&self) -> Value {
         serde_json::from_slice(&self.json).unwrap_or_default()

@@ -13,7 +13,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The message, in a form that goes on with the events that follow. `None` if the server is
+    /// The message, in a form that goes on with the events that follow, each by its
+    /// [`record`](crate::RunEvent::record). `None` if the server is
     /// of a version whose snapshots this one does not know.
     pub fn fold(&self) -> Option<Fold> {
         serde_json::from_slice(&self.json).ok()

@@ -41,8 +41,16 @@ pub enum RecordError {
 impl EventRecord {
     /// The stored form of an event.
     pub fn encode(event: &Event) -> Bytes {
-        let name = event.name().as_bytes();
-        let json = event.json();
+        Self::bytes(event.name().as_bytes(), event.json())
+    }
+
+    /// A record of a type and its object. `None` if the type is too long for one.
+    pub(super) fn of_parts(name: &str, json: &[u8]) -> Option<Self> {
+        let fits = u8::try_from(name.len()).is_ok();
+        fits.then(|| Self { name_bytes: name.len(), bytes: Self::bytes(name.as_bytes(), json) })
+    }
+
+    fn bytes(name: &[u8], json: &[u8]) -> Bytes {
         let mut out = BytesMut::with_capacity(HEAD + name.len() + json.len());
         out.put_u8(VERSION);
         out.put_u8(u8::try_from(name.len()).unwrap_or(u8::MAX));

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use bytes::{BufMut, BytesMut};
 
 use super::record::EventRecord;
-use crate::{id::RunId, position::Seq, time::Timestamp};
+use crate::{id::RunId, json::Fields, position::Seq, time::Timestamp};
 
 /// Appends an event with its envelope to `out`. Writes no line break.
 pub fn write_event(out: &mut BytesMut, run: &RunId, seq: Seq, at: Timestamp, event: &EventRecord) {
@@ -19,6 +19,25 @@ pub fn write_event(out: &mut BytesMut, run: &RunId, seq: Seq, at: Timestamp, eve
     write!(out, "{seq},\"at\":\"{at}\",\"run_id\":\"{run}\",").unwrap_or_default();
     // The object begins with `{` and has at least its `type`, so a comma is right.
     out.put_slice(json.trim_ascii_start().strip_prefix(b"{").unwrap_or(json).trim_ascii_start());
+}
+
+/// The event of what [`write_event`] has written, its own bytes as they were. `None` of anything
+/// else.
+pub fn read_event(written: &[u8]) -> Option<EventRecord> {
+    let rest = written.strip_prefix(b"{\"seq\":")?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let rest = quoted(rest[digits..].strip_prefix(b",\"at\":")?)?;
+    let rest = quoted(rest.strip_prefix(b",\"run_id\":")?)?;
+    let own = [b"{", rest.strip_prefix(b",")?].concat();
+    let name: String = Fields::read(&own).ok()?.get("type").flatten()?;
+    EventRecord::of_parts(&name, &own)
+}
+
+/// What follows a text without escapes, as times and ids are.
+fn quoted(json: &[u8]) -> Option<&[u8]> {
+    let text = json.strip_prefix(b"\"")?;
+    let end = text.iter().position(|byte| *byte == b'"')?;
+    Some(&text[end + 1..])
 }
 
 #[cfg(test)]
@@ -47,12 +66,26 @@ mod tests {
         );
     }
 
+    #[test]
+    fn only_an_envelope_is_read_and_numbers_keep_their_digits() {
+        let text = r#"{"seq":5,"at":"x","run_id":"r1","type":"my.own","n":1e999,"m":1.50}"#;
+        let record = read_event(text.as_bytes()).expect("an event");
+        assert_eq!(record.json(), br#"{"type":"my.own","n":1e999,"m":1.50}"#);
+        for bad in ["", "{}", r#"{"type":"my.own"}"#, &text[..text.len() - 1], &text[..40]] {
+            assert_eq!(read_event(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
     proptest! {
         #[test]
         fn the_result_is_json_with_all_fields(text: String) {
             let fields = json!({"type": "text.delta", "part": "p", "text": text});
-            let line = written(&Event::build(&fields));
+            let event = Event::build(&fields);
+            let line = written(&event);
             prop_assert!(!line.contains('\n'));
+            let again = read_event(line.as_bytes()).expect("what was just written");
+            prop_assert_eq!(again.json(), &event.json()[..]);
+            prop_assert_eq!(again.name(), "text.delta");
             let mut value: Value = serde_json::from_str(&line).expect("json");
             let envelope = value.as_object_mut().expect("object");
             prop_assert_eq!(envelope.remove("seq"), Some(json!(5)));

@@ -16,7 +16,7 @@ pub struct ArgumentLimits {
     pub items: usize,
     /// Bytes of a string. The rest is cut off.
     pub string: usize,
-    /// Bytes of all strings, keys and numbers together.
+    /// Bytes of all strings and keys together, and one for each entry.
     pub bytes: usize,
 }
 

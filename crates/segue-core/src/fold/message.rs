@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{part::Part, value::Json};
+use super::{list::PartList, value::Json};
 use crate::{
     event::EventKind,
     id::{MessageId, RunId, SessionId},
@@ -31,7 +31,7 @@ pub struct Message {
     /// Rises with every change: the seq of the last event that is in it.
     pub version: Seq,
     /// What it says, in the order in which it began.
-    pub parts: Vec<Part>,
+    pub parts: PartList,
     /// The newest `data` event of each name, whole.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, Json>,
@@ -62,7 +62,7 @@ impl Message {
             role: Role::Assistant,
             status: MessageStatus::Streaming,
             version,
-            parts: Vec::new(),
+            parts: PartList::default(),
             data: BTreeMap::new(),
             state: BTreeMap::new(),
             approvals: BTreeMap::new(),
@@ -82,7 +82,7 @@ impl Message {
             role: self.role,
             status: self.status,
             version: self.version,
-            parts: Vec::new(),
+            parts: PartList::default(),
             data: BTreeMap::new(),
             state: BTreeMap::new(),
             approvals: BTreeMap::new(),

@@ -2,15 +2,20 @@
 //!
 //! [`Fold`] is a pure function of the events so far. An event costs what it adds: a delta is
 //! appended to its part's buffer, and nothing is parsed twice. As JSON a fold is its own
-//! checkpoint, `{"format", "from_seq", "seq", "skipped"?, "copied"?, "truncated"?,
+//! checkpoint, `{"format", "from_seq", "seq", "skipped"?, "work"?, "truncated"?,
 //! "omitted"?, "steps", "message"}`: what is
 //! read back from it goes on exactly as the original would. A [`snapshot`](Fold::snapshot) for
 //! clients has the same form, its large values cut.
 
 mod bound;
+mod held;
+mod list;
 mod message;
+mod named;
 mod part;
 mod parts;
+mod patch;
+mod size;
 mod snapshot;
 mod state;
 #[cfg(test)]
@@ -18,7 +23,6 @@ mod tests;
 mod value;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 
 use crate::{
     event::{Event, EventKind, EventRecord},
@@ -28,8 +32,10 @@ use crate::{
     time::Timestamp,
 };
 use parts::Parts;
+use size::most;
 
 pub use bound::ArgumentLimits;
+pub use list::PartList;
 pub use message::{Approval, Message, MessageStatus, Role};
 pub use part::{Call, Part, Prose, ProseKind, Whole};
 pub use snapshot::{Snapshot, SnapshotLimits};
@@ -37,6 +43,12 @@ pub use value::Json;
 
 /// The version of the form in which a fold is kept. Another one is not read but folded anew.
 pub const FORMAT: u32 = 1;
+
+/// About the most bytes of memory that a fold takes, whatever the run has.
+pub const MAX_HELD: usize = 16 << 20;
+
+/// The most steps that are open at once.
+const MAX_STEPS: usize = 1024;
 
 /// The message of a run, up to an event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,13 +59,13 @@ pub struct Fold {
     seq: Seq,
     #[serde(skip_serializing_if = "is_zero")]
     skipped: u64,
-    /// What the `copy` operations of state patches have added, in bytes.
+    /// What state patches have shifted, work and moved, in bytes.
     #[serde(skip_serializing_if = "is_zero")]
-    copied: u64,
+    work: u64,
     /// In a snapshot: how many parts are cut.
     #[serde(skip_serializing_if = "is_zero")]
     truncated: u64,
-    /// In a snapshot: how many parts and values are left out.
+    /// How many parts and values are left out, of a snapshot or for want of room.
     #[serde(skip_serializing_if = "is_zero")]
     omitted: u64,
     /// Open steps, oldest first: a part belongs to the newest.
@@ -61,6 +73,9 @@ pub struct Fold {
     message: Message,
     #[serde(skip)]
     parts: Parts,
+    /// What all but the parts takes, about. A function of it, so that it is not kept.
+    #[serde(skip)]
+    values: usize,
 }
 
 /// A fold as it is kept.
@@ -72,7 +87,7 @@ struct Stored {
     #[serde(default)]
     skipped: u64,
     #[serde(default)]
-    copied: u64,
+    work: u64,
     #[serde(default)]
     truncated: u64,
     #[serde(default)]
@@ -118,23 +133,25 @@ impl TryFrom<Stored> for Fold {
     type Error = UnknownFormat;
 
     fn try_from(stored: Stored) -> Result<Self, UnknownFormat> {
-        let Stored { format, from_seq, seq, skipped, copied, truncated, omitted, steps, message } =
+        let Stored { format, from_seq, seq, skipped, work, truncated, omitted, steps, message } =
             stored;
         if format != FORMAT {
             return Err(UnknownFormat { found: format });
         }
         let parts = Parts::of(&message.parts);
+        let values = held::of(&message, &steps);
         Ok(Self {
             format,
             from_seq,
             seq,
             skipped,
-            copied,
+            work,
             truncated,
             omitted,
             steps,
             message,
             parts,
+            values,
         })
     }
 }
@@ -144,18 +161,20 @@ impl Fold {
     /// run's beginning is gone; the message then lacks it, and says so by [`Fold::from_seq`].
     pub fn new(run: &RunId, first: Seq) -> Self {
         let message = Message::of_run(run, first.prev());
+        let values = held::of(&message, &[]);
         let seq = first.prev();
         Self {
             format: FORMAT,
             from_seq: first,
             seq,
             skipped: 0,
-            copied: 0,
+            work: 0,
             truncated: 0,
             omitted: 0,
             steps: Vec::new(),
             message,
             parts: Parts::default(),
+            values,
         }
     }
 
@@ -174,25 +193,40 @@ impl Fold {
         self.seq
     }
 
+    /// Whether something is missing of the message: its beginning, parts or values that had no
+    /// room, what a snapshot cut.
+    pub fn is_partial(&self) -> bool {
+        self.from_seq > Seq::FIRST || self.truncated + self.omitted > 0
+    }
+
     /// How many events were passed over because they could not be used.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// About what it takes in memory, in bytes.
+    /// About what it takes in memory, in bytes: at most little more than [`MAX_HELD`].
     pub fn cost(&self) -> usize {
-        let message = &self.message;
-        let approvals = message.approvals.values().flat_map(|a| [&a.requested, &a.resolved]);
-        let kept = message.data.values().chain(approvals.flatten()).map(|json| json.text().len());
-        let state = message.state.values().chain([&message.metadata]).map(state::size);
-        let parts = message.parts.iter().map(Part::cost);
-        size_of::<Self>() + parts.chain(kept).chain(state).sum::<usize>()
+        size_of::<Self>() + self.held()
+    }
+
+    fn held(&self) -> usize {
+        self.values + self.message.parts.cost()
+    }
+
+    /// How much more it may hold.
+    fn room(&self) -> usize {
+        MAX_HELD.saturating_sub(self.held())
+    }
+
+    fn grow(&mut self, bytes: i64) {
+        self.values = self.values.saturating_add_signed(isize::try_from(bytes).unwrap_or(0));
     }
 
     /// Folds the next event in.
     ///
     /// An event that cannot be used is passed over and counted in [`Fold::skipped`]; one that is
-    /// not the next one changes nothing.
+    /// not the next one changes nothing. What there is no room for is left out and counted; of a
+    /// text the newest stays.
     pub fn apply(
         &mut self,
         seq: Seq,
@@ -200,10 +234,16 @@ impl Fold {
         record: &EventRecord,
     ) -> Result<(), FoldError> {
         self.pass(seq, at)?;
-        self.fold(record).map_err(|Unusable(why)| {
-            self.skipped += 1;
-            FoldError::Payload { seq, why }
-        })
+        match self.fold(record) {
+            Ok(had_room) => {
+                self.omitted += u64::from(!had_room);
+                Ok(())
+            }
+            Err(Unusable(why)) => {
+                self.skipped += 1;
+                Err(FoldError::Payload { seq, why })
+            }
+        }
     }
 
     /// Passes over a record that is no event.
@@ -224,16 +264,19 @@ impl Fold {
         Ok(())
     }
 
+    /// Gives whether there was room for it.
     #[deny(clippy::wildcard_enum_match_arm)]
-    fn fold(&mut self, record: &EventRecord) -> Result<(), Unusable> {
+    fn fold(&mut self, record: &EventRecord) -> Result<bool, Unusable> {
         use EventKind as K;
-        let kind = record.kind();
+        let (kind, room) = (record.kind(), self.room());
         let parts = &mut self.message.parts;
         let step = || self.steps.last().cloned();
         match kind {
-            K::TextDelta => self.parts.prose_delta(parts, ProseKind::Text, record, step),
-            K::ReasoningDelta => self.parts.prose_delta(parts, ProseKind::Reasoning, record, step),
-            K::ToolCallInputDelta => self.parts.call_delta(parts, record, step),
+            K::TextDelta => self.parts.prose_delta(parts, ProseKind::Text, record, step, room),
+            K::ReasoningDelta => {
+                self.parts.prose_delta(parts, ProseKind::Reasoning, record, step, room)
+            }
+            K::ToolCallInputDelta => self.parts.call_delta(parts, record, step, room),
             K::TextStart
             | K::TextEnd
             | K::ReasoningStart
@@ -245,17 +288,19 @@ impl Fold {
             | K::Source
             | K::Warning
             | K::InputReceived
-            | K::Opaque => self.parts.take(parts, record, self.steps.last()),
+            | K::Opaque => self.parts.take(parts, record, self.steps.last(), room),
             K::StepStarted | K::StepFinished | K::Discard => self.fold_step(record),
-            K::RunQueued | K::RunStarted => self.fold_start(record),
+            K::RunQueued | K::RunStarted => self.fold_start(record).map(|()| true),
             K::ApprovalRequested | K::ApprovalResolved => self.fold_approval(record),
             K::Usage => self.fold_usage(record),
-            K::Data | K::State | K::Metadata => self.fold_named(record),
+            K::Data => self.fold_data(record),
+            K::State => self.fold_state(record),
+            K::Metadata => self.fold_metadata(record),
             K::RunFinished | K::RunStopped | K::RunFailed | K::RunInterrupted => {
                 self.fold_end(record)
             }
             // A log line is no content; a resource is the server's own.
-            K::Log | K::RunResource | K::RunStopping => Ok(()),
+            K::Log | K::RunResource | K::RunStopping => Ok(true),
         }
     }
 
@@ -268,82 +313,45 @@ impl Fold {
         Ok(())
     }
 
-    fn fold_step(&mut self, record: &EventRecord) -> Result<(), Unusable> {
+    /// Of more open steps than [`MAX_STEPS`] the oldest is forgotten.
+    fn fold_step(&mut self, record: &EventRecord) -> Result<bool, Unusable> {
         let event = Event::from_record(record);
         let step = event.subject().ok_or("no `step`")?;
         match event.kind() {
             EventKind::Discard => self.parts.discard(&mut self.message.parts, step),
-            EventKind::StepFinished => self.steps.retain(|open| open != step),
+            EventKind::StepFinished => {
+                if let Some(at) = self.steps.iter().position(|open| open == step) {
+                    self.steps.remove(at);
+                    self.grow(-held::entry(step, 0));
+                }
+            }
             _ if self.steps.iter().any(|open| open == step) => {}
-            _ => self.steps.push(step.to_owned()),
-        }
-        Ok(())
-    }
-
-    fn fold_approval(&mut self, record: &EventRecord) -> Result<(), Unusable> {
-        let fields = Fields::read(record.json())?;
-        let id = fields.get::<String>("approval_id").flatten().ok_or("no `approval_id`")?;
-        let event = Some(whole_event(record)?);
-        let none = Approval { requested: None, resolved: None };
-        let approval = self.message.approvals.entry(id).or_insert(none);
-        if record.kind() == EventKind::ApprovalResolved {
-            approval.resolved = event;
-        } else {
-            *approval = Approval { requested: event, resolved: None };
-        }
-        Ok(())
-    }
-
-    /// Numbers so far; those of an event that says `"cumulative": false` are added to them.
-    fn fold_usage(&mut self, record: &EventRecord) -> Result<(), Unusable> {
-        let mut new: Map<String, Value> = read(record.json())?;
-        new.remove("type");
-        let adds = new.remove("cumulative") == Some(Value::Bool(false));
-        match &mut self.message.usage {
-            Some(usage) if adds => new.into_iter().for_each(|(key, value)| add(usage, key, value)),
-            usage => *usage = Some(new),
-        }
-        Ok(())
-    }
-
-    fn fold_named(&mut self, record: &EventRecord) -> Result<(), Unusable> {
-        let fields = Fields::read(record.json())?;
-        let name = fields.get::<String>("name").flatten().unwrap_or_default();
-        let value = |key: &str| fields.raw(key).map(|raw| read::<Value>(raw.get().as_bytes()));
-        if record.kind() == EventKind::Data {
-            self.message.data.insert(name, whole_event(record)?);
-        } else if record.kind() == EventKind::Metadata {
-            let new = value("metadata").ok_or("no `metadata`")??;
-            if !new.is_object() {
-                return Err("`metadata` is not an object".into());
-            }
-            json_patch::merge(&mut self.message.metadata, &new);
-        } else if let Some(snapshot) = value("snapshot") {
-            self.message.state.insert(name, snapshot?);
-        } else {
-            let patch = value("patch").ok_or("neither `snapshot` nor `patch`")??;
-            let mut fresh = json!({});
-            let state = self.message.state.get_mut(&name);
-            let is_new = state.is_none();
-            let applied = state::apply(state.unwrap_or(&mut fresh), patch, &mut self.copied);
-            applied.map_err(|error| Unusable(error.to_string()))?;
-            if is_new {
-                self.message.state.insert(name, fresh);
+            _ => {
+                self.steps.push(step.to_owned());
+                self.grow(held::entry(step, 0));
+                if self.steps.len() > MAX_STEPS {
+                    let oldest = self.steps.remove(0);
+                    self.grow(-held::entry(&oldest, 0));
+                    return Ok(false);
+                }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The kind alone says how it ended, also where a later version gives reasons of its own.
-    fn fold_end(&mut self, record: &EventRecord) -> Result<(), Unusable> {
-        let fields = Fields::read(record.json())?;
+    fn fold_end(&mut self, record: &EventRecord) -> Result<bool, Unusable> {
+        let has_room = most(record.json()) <= self.room();
+        let fields = if has_room { Fields::read(record.json())? } else { Fields::default() };
         if let Some(Some(usage)) = fields.get("usage") {
-            self.message.usage = Some(usage);
+            let grown = held::replace_usage(&mut self.message.usage, usage);
+            self.grow(grown);
         }
         self.message.status = MessageStatus::after(record.kind());
-        self.steps.clear();
+        let steps: i64 = self.steps.drain(..).map(|step| held::entry(&step, 0)).sum();
+        self.grow(-steps);
         self.parts.end(&mut self.message.parts, &fields);
-        Ok(())
+        Ok(has_room)
     }
 }
 
@@ -369,16 +377,4 @@ fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Unusable> {
 fn whole_event(record: &EventRecord) -> Result<Json, Unusable> {
     let text = std::str::from_utf8(record.json()).map_err(|error| Unusable(error.to_string()))?;
     Json::parse(text).ok_or(Unusable("not JSON".to_owned()))
-}
-
-/// Adds a number to the one of the same name; what is no number replaces.
-fn add(usage: &mut Map<String, Value>, key: String, value: Value) {
-    let sum = match (usage.get(&key), &value) {
-        (Some(Value::Number(old)), Value::Number(new)) => match (old.as_u64(), new.as_u64()) {
-            (Some(old), Some(new)) => Some(json!(old.saturating_add(new))),
-            _ => old.as_f64().zip(new.as_f64()).map(|(old, new)| json!(old + new)),
-        },
-        _ => None,
-    };
-    usage.insert(key, sum.unwrap_or(value));
 }

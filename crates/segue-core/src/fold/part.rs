@@ -118,6 +118,14 @@ pub struct Whole {
 /// The `type` of a tool call's result.
 pub(super) const RESULT: &str = "tool_result";
 
+/// What indexes and the list take for a part beside its ids, about.
+const INDEX: usize = 128;
+
+/// The field of a cut part that says how many bytes are missing.
+const MARK: &str = "truncated";
+/// A producer's own field of that name.
+const OWN_MARK: &str = "_truncated";
+
 /// A field that is never cut, in bytes.
 const SMALL: usize = 256;
 /// A part of more fields, each small, keeps only those of [`KEPT`].
@@ -140,9 +148,15 @@ impl Part {
         }
     }
 
-    /// About what it takes in memory, in bytes.
+    /// About what it takes in memory, its indexes included, in bytes.
     pub(super) fn cost(&self) -> usize {
-        size_of::<Self>() + self.bytes()
+        let ids = self.step().map_or(0, str::len) * 2
+            + match self {
+                Self::Prose(prose) => prose.part.len(),
+                Self::Call(call) => call.call_id.len(),
+                Self::Whole(whole) => whole.call.as_ref().map_or(0, |call| call.len() * 2),
+            };
+        size_of::<Self>() + INDEX + ids + self.bytes()
     }
 
     /// How many bytes of content it has.
@@ -159,6 +173,26 @@ impl Part {
     }
 }
 
+impl Prose {
+    /// Gives up the older half of the text, or all of it if that is not enough for a delta. Done
+    /// so, a text that grows on costs a constant for each byte.
+    pub(super) fn make_room(&mut self, room: usize, delta: usize) {
+        let half = self.text.ceil_char_boundary(self.text.len() / 2);
+        let at = if half + room >= delta { half } else { self.text.len() };
+        self.text = self.text[at..].to_owned();
+        self.truncated = Some(self.truncated.unwrap_or(0) + at as u64);
+    }
+
+    /// What came before a delta that has no room is missing too: a text has its newest.
+    pub(super) fn add(&mut self, delta: &str, fits: bool) {
+        if fits || !self.text.is_empty() {
+            self.text.push_str(delta);
+        } else {
+            self.truncated = Some(self.truncated.unwrap_or(0) + delta.len() as u64);
+        }
+    }
+}
+
 impl Call {
     pub(super) fn new(call_id: &str, step: Option<String>) -> Self {
         Self { call_id: call_id.to_owned(), step, open: true, ..Self::default() }
@@ -171,6 +205,9 @@ impl Call {
         let field = |key| end.and_then(|fields| Json::of_field(fields, key));
         (self.input, self.raw, self.error) = (field("input"), field("raw"), field("error"));
         self.open = false;
+        if self.truncated.is_some() && self.error.is_none() && self.input.is_none() {
+            self.error = Some(Json::string("the input is cut"));
+        }
         if self.input.is_some() || self.raw.is_some() {
             return;
         }
@@ -183,6 +220,12 @@ impl Call {
         }
     }
 
+    /// There is no room for what comes, nor a use for what came.
+    pub(super) fn lose(&mut self, more: usize) {
+        let text = std::mem::take(&mut self.text);
+        self.truncated = Some(self.truncated.unwrap_or(0) + (text.len() + more) as u64);
+    }
+
     /// What is small of it.
     pub(super) fn clone_without_values(&self) -> Self {
         let (call_id, step) = (self.call_id.clone(), self.step.clone());
@@ -191,10 +234,14 @@ impl Call {
 }
 
 impl Whole {
-    /// The fields of an event, but for `type` and `step`.
+    /// The fields of an event, but for `type` and `step`. One that is called like our mark of what
+    /// is cut stands under [`OWN_MARK`].
     pub(super) fn of(kind: &str, step: Option<String>, fields: &Fields<'_>) -> Self {
         let mut object = Self::begin(kind, step.as_deref());
-        object.put_all(fields, &["type", "step"]);
+        object.put_all(fields, |key, _| !["type", "step", MARK, OWN_MARK].contains(&key));
+        if let Some(own) = fields.raw(MARK).or_else(|| fields.raw(OWN_MARK)) {
+            object.put(OWN_MARK, own.get());
+        }
         let call = fields.get::<String>("call_id").flatten().filter(|_| kind == RESULT);
         Self { json: object.finish(), step, call, is_truncated: false }
     }
@@ -220,19 +267,18 @@ impl Whole {
         let text = self.json.text();
         let fields = Fields::unchecked(text.as_bytes());
         let Some(fields) = fields.filter(|_| text.len() > cap) else { return self.clone() };
-        let large = |key: &&str| fields.raw(key).is_some_and(|raw| raw.get().len() > SMALL);
-        let mut dropped: Vec<&str> = fields.keys().filter(large).collect();
-        if text.len() > SMALL * MOST_FIELDS && fields.keys().count() > MOST_FIELDS {
-            dropped = fields.keys().filter(|key| !KEPT.contains(key)).collect();
-        }
-        if dropped.is_empty() {
+        let many = text.len() > SMALL * MOST_FIELDS && fields.keys().count() > MOST_FIELDS;
+        let stays = |key: &str, value: &str| {
+            KEPT.contains(&key) || (!many && value.len() <= SMALL && key.len() <= SMALL)
+        };
+        if fields.iter().all(|(key, value)| stays(key, value.get())) {
             return self.clone();
         }
-        dropped.push("truncated");
+        let before = fields.get::<u64>(MARK).flatten().filter(|_| self.is_truncated);
         let mut object = Object::new();
-        object.put_all(&fields, &dropped);
-        let missing = text.len().saturating_sub(object.len());
-        object.put("truncated", &missing.to_string());
+        object.put_all(&fields, |key, value| key != MARK && stays(key, value));
+        let missing = text.len().saturating_sub(object.len()) as u64 + before.unwrap_or(0);
+        object.put(MARK, &missing.to_string());
         let (step, call) = (self.step.clone(), self.call.clone());
         Self { json: object.finish(), step, call, is_truncated: true }
     }
@@ -255,7 +301,7 @@ impl<'de> Deserialize<'de> for Part {
             _ => Ok(Self::Whole(Whole {
                 step: fields.get("step").flatten(),
                 call: fields.get("call_id").flatten().filter(|_| kind == RESULT),
-                is_truncated: fields.raw("truncated").is_some(),
+                is_truncated: fields.raw(MARK).is_some(),
                 json: Json::from(&*raw),
             })),
         }

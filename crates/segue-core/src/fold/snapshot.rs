@@ -7,8 +7,10 @@ use bytes::Bytes;
 use super::{
     Fold,
     bound::{ArgumentLimits, bound},
+    list::PartList,
+    message::Approval,
     part::{Call, Part, Prose},
-    state,
+    size::{fields_size, fits, size},
     value::Json,
 };
 use crate::position::Seq;
@@ -40,6 +42,8 @@ impl Default for SnapshotLimits {
 /// A message up to an event, for a client that goes on from there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
+    /// The first event that is in it.
+    pub from_seq: Seq,
     /// The last event that is in it.
     pub seq: Seq,
     /// A fold as JSON, on one line.
@@ -70,7 +74,8 @@ impl Fold {
             let json = serde_json::to_vec(&cut).expect("a fold has text keys and JSON values");
             if json.len() <= limits.bytes || room.keep == 0 {
                 let is_cut = cut.truncated + cut.omitted > 0;
-                return Snapshot { seq: self.seq, json: json.into(), is_cut };
+                let (from_seq, seq) = (self.from_seq, self.seq);
+                return Snapshot { from_seq, seq, json: json.into(), is_cut };
             }
             // What is escaped takes more than was reckoned.
             match room.cap {
@@ -80,10 +85,16 @@ impl Fold {
         }
     }
 
-    /// The cap with which all parts together have about `bytes`: small ones stay whole.
+    /// The cap with which all parts and values together have about `bytes`: small ones stay whole.
     fn level(&self, bytes: usize) -> usize {
-        let sizes = self.message.parts.iter().map(|part| part.bytes() + PART_BYTES);
-        let mut sizes: Vec<usize> = sizes.collect();
+        let message = &self.message;
+        let parts = message.parts.iter().map(Part::bytes);
+        let data = message.data.iter().map(|(name, json)| name.len() + json.text().len());
+        let state = message.state.iter().map(|(name, value)| name.len() + size(value));
+        let approvals = message.approvals.iter().map(|(id, both)| id.len() + both.bytes());
+        let others = [message.usage.as_ref().map_or(0, fields_size), size(&message.metadata)];
+        let sizes = parts.chain(data).chain(state).chain(approvals).chain(others);
+        let mut sizes: Vec<usize> = sizes.map(|size| size + PART_BYTES).collect();
         sizes.sort_unstable();
         let (mut left, mut count) = (bytes, sizes.len());
         for size in sizes {
@@ -93,29 +104,27 @@ impl Fold {
             left -= size;
             count -= 1;
         }
-        usize::MAX
+        bytes
     }
 
     fn cut(&self, room: Room) -> Self {
         let Self { message: all, .. } = self;
         let mut omitted = 0;
         let first = all.parts.len().saturating_sub(room.keep);
-        let parts: Vec<Part> = all.parts[first..].iter().map(|part| part.cut(room)).collect();
+        let parts: PartList = all.parts.iter().skip(first).map(|part| part.cut(room)).collect();
         let truncated = parts.iter().filter(|part| part.is_truncated()).count() as u64;
         let mut message = super::Message { parts, ..all.without_values() };
-        let json = |json: &Json| json.text().len();
-        message.data = fitting(&all.data, room, json, &mut omitted);
-        message.state = fitting(&all.state, room, state::size, &mut omitted);
-        let approval = |a: &super::Approval| {
-            a.requested.as_ref().map_or(0, json) + a.resolved.as_ref().map_or(0, json)
-        };
-        message.approvals = fitting(&all.approvals, room, approval, &mut omitted);
-        match &all.metadata {
-            large if state::size(large) > room.cap => omitted += 1,
-            metadata => message.metadata.clone_from(metadata),
+        message.data =
+            fitting(&all.data, room, |json, most| json.text().len() <= most, &mut omitted);
+        message.state = fitting(&all.state, room, fits, &mut omitted);
+        message.approvals = self.fitting_approvals(room, &mut omitted);
+        if fits(&all.metadata, room.cap) {
+            message.metadata.clone_from(&all.metadata);
+        } else {
+            omitted += 1;
         }
         match &all.usage {
-            Some(large) if state::fields_size(large) > room.cap => omitted += 1,
+            Some(large) if fields_size(large) > room.cap => omitted += 1,
             usage => message.usage.clone_from(usage),
         }
         let first_step = self.steps.len().saturating_sub(room.keep);
@@ -123,20 +132,41 @@ impl Fold {
         let omitted = self.omitted + omitted + (first + first_step) as u64;
         Self { message, steps, truncated, omitted, parts: super::Parts::default(), ..*self }
     }
+
+    /// The ones that are pending before the ones that are resolved.
+    fn fitting_approvals(&self, room: Room, omitted: &mut u64) -> BTreeMap<String, Approval> {
+        let all = &self.message.approvals;
+        let fits = |(id, both): &(&String, &Approval)| id.len() + both.bytes() <= room.cap;
+        let of = |is_pending: bool| {
+            all.iter().filter(fits).filter(move |(_, both)| both.resolved.is_none() == is_pending)
+        };
+        let kept = of(true).chain(of(false)).take(room.keep);
+        let kept: BTreeMap<_, _> = kept.map(|(id, both)| (id.clone(), both.clone())).collect();
+        *omitted += (all.len() - kept.len()) as u64;
+        kept
+    }
 }
 
 /// The values that have room.
 fn fitting<V: Clone>(
     all: &BTreeMap<String, V>,
     room: Room,
-    size: impl Fn(&V) -> usize,
+    fits: impl Fn(&V, usize) -> bool,
     omitted: &mut u64,
 ) -> BTreeMap<String, V> {
-    let fits = |(name, value): &(&String, &V)| size(value).saturating_add(name.len()) <= room.cap;
-    let kept = all.iter().filter(fits).take(room.keep);
+    let has_room = |(name, value): &(&String, &V)| {
+        room.cap.checked_sub(name.len()).is_some_and(|most| fits(value, most))
+    };
+    let kept = all.iter().filter(has_room).take(room.keep);
     let kept: BTreeMap<_, _> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
     *omitted += (all.len() - kept.len()) as u64;
     kept
+}
+
+impl Approval {
+    fn bytes(&self) -> usize {
+        [&self.requested, &self.resolved].into_iter().flatten().map(|json| json.text().len()).sum()
+    }
 }
 
 impl Part {

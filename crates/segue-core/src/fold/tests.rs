@@ -1,12 +1,17 @@
 //! Each event type's effect, and the law: what is kept of a fold goes on as the fold would.
 
+mod bounds;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::admission::Admission;
+use crate::{
+    admission::Admission,
+    event::wire::{read_event, write_event},
+};
 
 fn run() -> RunId {
     RunId::parse("r1").expect("valid")
@@ -31,6 +36,18 @@ fn go_on(fold: &mut Fold, events: &[Event]) {
 fn fold_of(events: &[Event]) -> Fold {
     let mut fold = Fold::new(&run(), Seq::FIRST);
     go_on(&mut fold, events);
+    fold
+}
+
+/// As a client folds them.
+fn from_the_wire(events: &[Event]) -> Fold {
+    let mut fold = Fold::new(&run(), Seq::FIRST);
+    for event in events {
+        let (seq, mut line) = (fold.seq().next(), bytes::BytesMut::new());
+        write_event(&mut line, &run(), seq, at(seq), &record(event));
+        let read = read_event(&line).expect("an event of a server");
+        drop(fold.apply(seq, at(seq), &read));
+    }
     fold
 }
 
@@ -257,82 +274,11 @@ fn only_the_next_event_is_taken() {
     assert_eq!(fold.message().created_at, at(Seq(5)));
 }
 
-#[test]
-fn a_large_message_is_cut_marked_and_goes_on() {
-    let limits = SnapshotLimits { bytes: 20_000, ..SnapshotLimits::default() };
-    let big = "\u{e9}\"".repeat(30_000);
-    let events = [
-        json!({"type": "text.delta", "part": "small", "text": "stays"}),
-        json!({"type": "text.delta", "part": "big", "text": big}),
-        json!({"type": "tool_result", "call_id": "c", "output": big, "x": 1}),
-        json!({"type": "data", "name": "d", "value": big}),
-        json!({"type": "state", "name": "s", "snapshot": {"v": big}}),
-    ];
-    let snapshot = fold_of(&built(&events)).snapshot(&limits);
-    assert!(snapshot.is_cut && snapshot.json.len() <= limits.bytes, "{}", snapshot.json.len());
-    let json: Value = serde_json::from_slice(&snapshot.json).expect("JSON");
-    assert_eq!((&json["truncated"], &json["omitted"]), (&json!(2), &json!(2)));
-    let parts = json["message"]["parts"].as_array().expect("parts");
-    assert_eq!((&parts[0]["text"], parts[0].get("truncated")), (&json!("stays"), None));
-    let (kept, missing) = (parts[1]["text"].as_str().expect("text"), &parts[1]["truncated"]);
-    assert!(big.ends_with(kept) && kept.len() > 1000);
-    assert_eq!(missing.as_u64(), Some((big.len() - kept.len()) as u64));
-    assert_eq!((&parts[2]["call_id"], &parts[2]["x"]), (&json!("c"), &json!(1)));
-    assert!(parts[2].get("output").is_none() && parts[2]["truncated"].as_u64() > Some(30_000));
-    let mut fold: Fold = serde_json::from_slice(&snapshot.json).expect("a fold");
-    go_on(&mut fold, &built(&[json!({"type": "text.delta", "part": "big", "text": "!"})]));
-    let Part::Prose(prose) = &fold.message().parts[1] else { panic!("text") };
-    assert_eq!(prose.text, format!("{kept}!"));
-}
-
-#[test]
-fn a_snapshot_is_bounded_whatever_there_are_many_of() {
-    let limits = SnapshotLimits { bytes: 20_000, ..SnapshotLimits::default() };
-    let name = |n: usize| format!("{n}");
-    let shapes: [fn(String) -> Value; 6] = [
-        |n| json!({"type": "text.delta", "part": n, "text": "x"}),
-        |n| json!({"type": "data", "name": n}),
-        |n| json!({"type": "state", "name": n, "snapshot": 1}),
-        |n| json!({"type": "step.started", "step": n}),
-        |n| json!({"type": "approval.requested", "approval_id": n, "prompt": "", "options": []}),
-        |n| json!({"type": "tool_call.started", "call_id": n, "name": "\u{1}".repeat(100)}),
-    ];
-    for shape in shapes {
-        let events: Vec<Value> = (0..3_000).map(|n| shape(name(n))).collect();
-        let snapshot = fold_of(&built(&events)).snapshot(&limits);
-        assert!(snapshot.json.len() <= limits.bytes, "{}: {}", events[0], snapshot.json.len());
-    }
-    let fields: Value =
-        (0..3_000).map(|n| (name(n), json!("v"))).collect::<serde_json::Map<_, _>>().into();
-    for mut event in [json!({"type": "usage"}), json!({"type": "source"})] {
-        event.as_object_mut().expect("object").extend(fields.as_object().expect("object").clone());
-        let snapshot = fold_of(&built(&[event])).snapshot(&limits);
-        assert!(snapshot.is_cut && snapshot.json.len() <= limits.bytes, "{}", snapshot.json.len());
-    }
-}
-
-#[test]
-fn h15_a_pathological_call_is_cut_in_a_snapshot_and_marked() {
-    let deep = format!("{}1{}", "[".repeat(50_000), "]".repeat(50_000));
-    let events = [
-        json!({"type": "tool_call.started", "call_id": "c", "name": "n"}),
-        json!({"type": "tool_call.input_delta", "call_id": "c", "text": deep}),
-        json!({"type": "tool_call.input_end", "call_id": "c"}),
-    ];
-    let fold = fold_of(&built(&events));
-    let snapshot = fold.snapshot(&SnapshotLimits::default());
-    assert!(snapshot.is_cut && snapshot.json.len() < 1_000);
-    let json: Value = serde_json::from_slice(&snapshot.json).expect("any reader can read it");
-    assert!(json["message"]["parts"][0]["truncated"].as_u64() > Some(90_000));
-    let kept = serde_json::to_vec(&fold).expect("JSON");
-    assert_eq!(serde_json::from_slice::<Fold>(&kept).expect("whole"), fold);
-}
-
 /// Any event, with ids from a small set, so that they meet.
 fn any_event() -> impl Strategy<Value = Value> {
     let id = prop::sample::select(vec!["a", "b", "c"]);
     let text = prop::sample::select(vec!["", "x", "{\"k\":", "1}", "\u{1f980}\n", "[1"]);
-    (0..24_u8, id, text).prop_map(|(kind, id, text)| match kind {
+    (0..29_u8, id, text, any::<u32>()).prop_map(|(kind, id, text, float)| match kind {
         0 => json!({"type": "text.start", "part": id}),
         1..=4 => json!({"type": "text.delta", "part": id, "text": text}),
         5 => json!({"type": "text.end", "part": id}),
@@ -349,13 +295,37 @@ fn any_event() -> impl Strategy<Value = Value> {
         17 => json!({"type": "data", "name": id, "value": text}),
         18 => json!({"type": "state", "name": id, "patch": {"k": text, "l": {"m": null}}}),
         19 => json!({"type": "metadata", "metadata": {id: text}}),
-        20 => json!({"type": "usage", "input": 1, "output": text.len(), "cumulative": false}),
+        20 => json!({"type": "usage", "cost": 1.0 / (3.0 + f64::from(float)), "output": text.len(), "cumulative": false}),
         21 => {
             json!({"type": "approval.requested", "approval_id": id, "prompt": text, "options": []})
         }
         22 => json!({"type": "input.received", "text": text}),
+        23 => json!({"type": "state", "name": id, "snapshot": {"list": [text], "n": {"m": 1}}}),
+        24 => json!({"type": "state", "name": id, "patch": [
+            {"op": "add", "path": "/l", "value": [text]},
+            {"op": "copy", "from": "/l", "path": "/l/0"},
+            {"op": "move", "from": "/l/0", "path": "/m"},
+        ]}),
+        25 => json!({"type": "approval.resolved", "approval_id": id, "decision": text}),
+        26 => json!({"type": "file", "media_type": "a/b", "url": text, "truncated": 1}),
+        27 => json!({"type": "warning", "message": text, "code": id}),
         _ => json!({"type": "my.own", "x": text}),
     })
+}
+
+#[test]
+fn a_discard_leaves_what_came_between_and_after() {
+    let mut events = vec![json!({"type": "step.started", "step": "s"})];
+    events.push(json!({"type": "file", "media_type": "a/b", "url": "void"}));
+    events.push(json!({"type": "step.started", "step": "t"}));
+    events.extend((0..3).map(|n| json!({"type": "file", "media_type": "a/b", "url": n})));
+    events.push(json!({"type": "step.finished", "step": "t"}));
+    events.push(json!({"type": "file", "media_type": "a/b", "url": "void"}));
+    events.push(json!({"type": "discard", "step": "s"}));
+    events.push(json!({"type": "file", "media_type": "a/b", "url": 3}));
+    let parts = parts(&events);
+    let urls: Vec<&Value> = parts.as_array().expect("parts").iter().map(|p| &p["url"]).collect();
+    assert_eq!(json!(urls), json!([0, 1, 2, 3]));
 }
 
 /// What stands in a run's stream when a producer sends these events, to its end or not.
@@ -385,11 +355,15 @@ proptest! {
         events.drain(..trimmed.saturating_sub(10).min(events.len()));
         let whole = fold_of(&events);
         prop_assert_eq!(whole.skipped(), 0);
+        prop_assert_eq!(&from_the_wire(&events), &whole);
         let mut prefix = Fold::new(&run(), Seq::FIRST);
         for cut in 0..=events.len() {
             let kept = serde_json::to_vec(&prefix).expect("JSON");
             let snapshot = prefix.snapshot(&SnapshotLimits::default());
             prop_assert_eq!((snapshot.seq, snapshot.is_cut), (prefix.seq(), false));
+            let anew = held::of(&prefix.message, &prefix.steps);
+            prop_assert_eq!(prefix.values, anew, "kept up to date");
+            prop_assert!(prefix.cost() >= kept.len() / 2);
             for json in [&kept[..], &snapshot.json[..]] {
                 let mut again: Fold = serde_json::from_slice(json).expect("a fold");
                 prop_assert_eq!(&again, &prefix);

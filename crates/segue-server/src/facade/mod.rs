@@ -10,7 +10,7 @@ mod native_sse;
 mod tests;
 
 use bytes::{Bytes, BytesMut};
-use segue_core::{EventRecord, RunId, Snapshot, event::wire};
+use segue_core::{EventRecord, RunId, Seq, Snapshot, event::wire};
 use segue_engine::Facade;
 use segue_journal::{Record, cache::Encoding};
 use serde_json::json;
@@ -82,7 +82,12 @@ pub(crate) fn gap_json(run: &RunId, gap: &Gap, start: &Start) -> serde_json::Val
 /// seq's; it is never journaled.
 pub(crate) fn snapshot_json(run: &RunId, snapshot: &Snapshot) -> [Bytes; 2] {
     let whole = if snapshot.is_cut {
-        format!(r#""link":"/v1/runs/{run}/events?from=start","#)
+        // Where the beginning is gone, `from=start` would lead to a snapshot again.
+        let begin = match snapshot.from_seq {
+            Seq::FIRST => "from=start".to_owned(),
+            first => format!("after={run}:{}", first.prev()),
+        };
+        format!(r#""link":"/v1/runs/{run}/events?{begin}","#)
     } else {
         String::new()
     };

@@ -110,6 +110,15 @@ fn golden_snapshots() {
 }
 
 #[test]
+fn the_whole_of_a_run_whose_beginning_is_gone_is_what_is_left() {
+    let tight = SnapshotLimits { bytes: 0, ..SnapshotLimits::default() };
+    let trimmed = Snapshot { from_seq: Seq(5), ..snapshot(&tight) };
+    let json = snapshot_json(&run(), &trimmed).concat();
+    let json: Value = serde_json::from_slice(&json).expect("JSON");
+    assert_eq!(json["link"], "/v1/runs/r1/events?after=r1:4");
+}
+
+#[test]
 fn a_snapshot_that_is_cut_says_where_the_whole_is() {
     let tight = SnapshotLimits { bytes: 0, ..SnapshotLimits::default() };
     for (limits, link) in

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     cursor::{Begin, CursorRefusal, Start, Wanted, decide},
-    stream::{answer, come_back, over, stream},
+    stream::{answer, come_back, over, settle, stream},
 };
 use crate::{
     accept::{Form, negotiate},
@@ -169,12 +169,10 @@ async fn page(
 ) -> Result<Response, Problem> {
     let limit = query.limit()?;
     let wait = query.wait.as_deref().map(wait::parse).transpose()?;
-    let snapshot = if start.snapshot {
+    if start.snapshot {
         call.board().await;
-        Some(run.snapshot().await?)
-    } else {
-        None
-    };
+    }
+    let (start, snapshot) = settle(run, &start).await?;
     let from = snapshot.as_ref().map_or(start.from, |snapshot| snapshot.seq.next());
     let mut page = run.read(from, limit)?;
     if let Some(wait) = wait.filter(|wait| !wait.is_zero() && snapshot.is_none())

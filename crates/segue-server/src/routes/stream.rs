@@ -6,9 +6,9 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use segue_core::{Outcome, RunId, Seq};
+use segue_core::{Outcome, RunId, Seq, Snapshot};
 use segue_engine::RunStream;
-use segue_journal::ReadLimit;
+use segue_journal::{ReadError, ReadLimit};
 
 use super::cursor::Start;
 use crate::{
@@ -42,10 +42,9 @@ pub(super) async fn stream<W: Wire>(
     }
     let client = call.enter(run.run());
     let shard = call.board().await;
-    let snapshot = if start.snapshot { Some(run.snapshot().await?) } else { None };
+    let (start, snapshot) = settle(run, start).await?;
     let from = snapshot.as_ref().map_or(start.from, |snapshot| snapshot.seq.next());
-    readable(run, from)?;
-    let opening = wire.opening(run.run(), start, snapshot.as_ref(), retry);
+    let opening = wire.opening(run.run(), &start, snapshot.as_ref(), retry);
     let reader = run.reader(wire, from, &shard)?;
     let heartbeat = Heartbeat::new(call.numbers().heartbeat);
     let age = Age::new(call.numbers().stream_age);
@@ -65,11 +64,29 @@ fn turned_away(content_type: &'static str, opening: Bytes) -> Response {
     answer(content_type, Body::from(opening))
 }
 
-/// Damage is told now, with a status, rather than by a stream that breaks off again and again.
-fn readable(run: &RunStream, from: Seq) -> Result<(), Problem> {
+/// Takes the snapshot, if there is to be one, and says where it begins. What follows can be read:
+/// where a trim was faster, the snapshot is taken again. Damage is told now, with a status, rather
+/// than by a stream that breaks off again and again.
+pub(super) async fn settle(
+    run: &RunStream,
+    start: &Start,
+) -> Result<(Start, Option<Snapshot>), Problem> {
     let one = ReadLimit { records: 1, ..ReadLimit::default() };
-    run.read(from, one)?;
-    Ok(())
+    if !start.snapshot {
+        run.read(start.from, one)?;
+        return Ok((start.clone(), None));
+    }
+    loop {
+        let snapshot = run.snapshot().await?;
+        match run.read(snapshot.seq.next(), one) {
+            Err(ReadError::Trimmed { .. }) => tokio::task::yield_now().await,
+            read => {
+                read?;
+                let start = Start { from: snapshot.from_seq, ..start.clone() };
+                return Ok((start, Some(snapshot)));
+            }
+        }
+    }
 }
 
 pub(super) fn answer(content_type: &'static str, body: Body) -> Response {
