@@ -17,10 +17,17 @@ const PREPARED: usize = 64;
 
 /// Creates the file if need be, and in any case keeps others from reading it. The files beside
 /// it get the same mode.
+///
+/// One that exists is not opened: closing it would let go of every lock that a connection of this
+/// process has on it.
 pub(crate) fn make_private(path: &Path) -> io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    let file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))
+    match fs::set_permissions(path, fs::Permissions::from_mode(0o600)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create_new(true).mode(0o600).open(path).map(drop)
+        }
+        done => done,
+    }
 }
 
 /// A connection is used by one thread at a time, which is why it needs no lock of its own.

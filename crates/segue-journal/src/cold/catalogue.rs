@@ -4,7 +4,7 @@
 //! removed when one that deleted it is. Its checksum covers the key and every number.
 
 use crc32c::{crc32c, crc32c_append};
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params, types::FromSql};
 use segue_core::Seq;
 
 use super::{Changes, Cold, ColdError};
@@ -73,7 +73,11 @@ impl Cold {
             let mut rows = statement.query((letter, since.0.cast_signed()))?;
             let mut keys = Vec::new();
             while let Some(row) = rows.next()? {
-                keys.push(key(row)?);
+                match key(row) {
+                    Ok(key) => keys.push(key),
+                    Err(error) if error.is_damage() => count_damage(&error.what()),
+                    Err(error) => return Err(error),
+                }
             }
             Ok(keys)
         });
@@ -191,21 +195,29 @@ impl Fields {
     }
 }
 
+/// A value that is not of the column's type is damage like a wrong checksum.
+fn column<T: FromSql>(row: &rusqlite::Row<'_>, at: usize) -> Result<T, ColdError> {
+    row.get(at).map_err(|error| match error {
+        rusqlite::Error::SqliteFailure(..) => ColdError::Sql(error),
+        error => ColdError::Damaged(error.to_string()),
+    })
+}
+
 /// The first three columns.
 fn key(row: &rusqlite::Row<'_>) -> Result<StreamKey, ColdError> {
-    let part = |at| row.get::<_, String>(at);
+    let part = |at| column::<String>(row, at);
     let text = format!("{}/{}/{}", part(0)?, part(1)?, part(2)?);
     StreamKey::parse(&text).ok_or_else(|| ColdError::Damaged(format!("{text} is no stream")))
 }
 
 fn decode(row: &rusqlite::Row<'_>) -> Result<Row, ColdError> {
     let stream = key(row)?;
-    let mut fields = Fields { numbers: [0; 8], producers: row.get(11)? };
+    let mut fields = Fields { numbers: [0; 8], producers: column(row, 11)? };
     for (at, number) in fields.numbers.iter_mut().enumerate() {
-        *number = row.get(at + 3).map(i64::cast_unsigned)?;
+        *number = column(row, at + 3).map(i64::cast_unsigned)?;
     }
     let damaged = || ColdError::Damaged(format!("the row of {stream} does not verify"));
-    if row.get::<_, u32>(12)? != fields.crc(&stream) {
+    if column::<u32>(row, 12)? != fields.crc(&stream) {
         return Err(damaged());
     }
     let [incarnation, epoch, from, next, closed, changed, until, count] = fields.numbers;

@@ -64,6 +64,21 @@ impl Changes<'_> {
         Ok(())
     }
 
+    /// Notes that all chunks of a name are to go, but for those of this incarnation.
+    pub(crate) fn note_others(
+        &self,
+        stream: &StreamKey,
+        but: Option<Incarnation>,
+    ) -> Result<(), ColdError> {
+        let sql = "INSERT INTO erase SELECT DISTINCT tenant, kind, id, incarnation, ?5 FROM chunk \
+             WHERE tenant = ?1 AND kind = ?2 AND id = ?3 AND incarnation IS NOT ?4 \
+             ON CONFLICT DO UPDATE SET before = excluded.before";
+        let but = but.map(|incarnation| incarnation.0.cast_signed());
+        let key = (stream.tenant(), letter(stream), stream.id(), but, i64::MAX);
+        self.transaction.prepare_cached(sql)?.execute(key)?;
+        Ok(())
+    }
+
     /// Drops some of the chunks that are to go. Gives how many; zero if nothing is left to do.
     pub(crate) fn drop_chunks(&self) -> Result<u64, ColdError> {
         let mut dropped = 0;

@@ -195,3 +195,20 @@ fn an_erasure_never_reaches_what_stays() {
     let info = cold.find(&stream).expect("readable").expect("it stays").state.info;
     assert_eq!(info.available_from, info.tail.next);
 }
+
+/// What a segment's removal relies on, and what keeps the file small: neither can be seen in a test
+/// whose file always survives.
+#[test]
+fn a_commit_is_synced_and_free_pages_can_be_given_back() {
+    let (dir, cold) = store();
+    put(&cold, &[row(&key("r", "a"), 1)]);
+    for cold in [cold, Cold::open(&dir.path().join("cold.db"), [7; 16]).expect("again")] {
+        let writer = held(&cold.writer);
+        let connection = writer.as_ref().expect("it was written to");
+        let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        assert_eq!(number("synchronous").expect("a number"), 2, "full");
+        assert_eq!(number("auto_vacuum").expect("a number"), 2, "incremental");
+        let mode = connection.pragma_query_value(None, "journal_mode", |row| row.get(0));
+        assert_eq!(mode, Ok("wal".to_owned()));
+    }
+}

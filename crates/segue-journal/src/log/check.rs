@@ -13,9 +13,10 @@ use super::{
     commit::{
         COMMIT_HEAD, Extent, Flags, Frame, PartFacts, Parts, ReadPart, RecordSeed, frame_len,
     },
+    format::read_format,
     index::Sealed,
     layout::index,
-    recover::{Opened, open_segments, read_format},
+    recover::{Opened, open_segments},
     segment::{Found, Segment, Window},
 };
 use crate::{
@@ -84,6 +85,7 @@ pub(super) fn check_with(dir: &Path, disk: &dyn Disk, cold: &Path) -> Result<Rep
         let later = opened[n + 1..].iter().find_map(Opened::first);
         checker.segment(segment, later).map_err(|error| OpenError::io(&dir, error))?;
     }
+    checker.orphans();
     Ok(checker.report)
 }
 
@@ -92,6 +94,11 @@ struct Checker {
     report: Report,
     /// The number of the next commit.
     next: u64,
+    /// Some commits are absent or not whole: what created a stream may be among them.
+    gaps: bool,
+    /// Streams that nothing says to have been created, and where they are met. Packing leaves a
+    /// stream out that a newer segment deletes, so only those that are not deleted are at fault.
+    orphans: HashMap<StreamKey, u64>,
     /// Where each stream goes on.
     streams: HashMap<StreamKey, (Incarnation, Seq)>,
     /// The extents that this segment's index has to have.
@@ -186,6 +193,7 @@ impl Checker {
         if found.whole {
             self.report.commits += 1;
         } else {
+            self.gaps = true;
             let what = format!("commit {}: its checksum is wrong", head.number);
             self.fault(segment.number, what);
         }
@@ -206,6 +214,7 @@ impl Checker {
             let (first, last) = (self.next, number - 1);
             self.fault(segment, format!("commits {first} to {last} are absent"));
             self.next = number;
+            self.gaps = true;
         }
     }
 
@@ -233,11 +242,23 @@ impl Checker {
             let PartFacts { stream, first_seq, .. } = facts;
             self.fault(segment, format!("{stream}: {first_seq} does not follow on"));
         }
+        if facts.flags.has(Flags::DELETE) {
+            self.orphans.remove(&facts.stream);
+        } else if known.is_none() && !facts.flags.has(Flags::CREATE) && !self.gaps {
+            self.orphans.insert(facts.stream.clone(), segment);
+        }
         match self.streams.entry(facts.stream.clone()) {
             Slot::Occupied(slot) if facts.flags.has(Flags::DELETE) => drop(slot.remove()),
             _ if !appends => {}
             slot => drop(slot.insert_entry((facts.incarnation, facts.next()))),
         }
+    }
+
+    fn orphans(&mut self) {
+        for (stream, segment) in std::mem::take(&mut self.orphans) {
+            self.fault(segment, format!("{stream}: nothing says that it was created"));
+        }
+        self.report.faults.sort_by_key(|fault| fault.segment);
     }
 
     /// Compares an index with what the commits say.

@@ -17,7 +17,8 @@ use crate::{
     stream::{KeyMap, StreamKey},
 };
 
-/// The streams of one commit that are not in memory, as indexes and the catalogue have them.
+/// The streams of one commit that are not in memory, as indexes and the catalogue have them, and
+/// those that may leave it before the commit is published.
 #[derive(Debug, Default)]
 pub(super) struct Loaded(KeyMap<Result<Version, String>>);
 
@@ -38,7 +39,8 @@ impl Base for Known<'_> {
 
 impl Loaded {
     /// Reads the streams that are not in memory, and holds the table such that none of those that
-    /// are leaves it.
+    /// are leaves it. Sealing may take them out once that is let go: what the commit then goes on
+    /// from is kept here.
     pub(super) fn load<'a>(
         &mut self,
         store: &'a Store,
@@ -48,6 +50,7 @@ impl Loaded {
             let table = store.table();
             let missing = self.missing(&table, taken);
             if missing.is_empty() {
+                self.keep(&table, taken);
                 return table;
             }
             let sealed = Arc::clone(&table.sealed);
@@ -65,6 +68,14 @@ impl Loaded {
         let parts = taken.iter().flat_map(|queued| &queued.batch.parts).map(|part| &part.stream);
         let absent = |key: &&StreamKey| table.hot(key).is_none() && !self.0.contains_key(*key);
         parts.filter(absent).cloned().collect()
+    }
+
+    fn keep(&mut self, table: &Table, taken: &[Queued]) {
+        for part in taken.iter().flat_map(|queued| &queued.batch.parts) {
+            if let Some(version) = table.releasable(&part.stream) {
+                self.0.entry(part.stream.clone()).or_insert_with(|| Ok(version.clone()));
+            }
+        }
     }
 
     /// A batch on a stream whose state cannot be read is refused: it cannot be checked.

@@ -15,6 +15,7 @@ mod check;
 mod chores;
 mod commit;
 mod find;
+mod format;
 mod index;
 mod keeper;
 mod known;
@@ -261,10 +262,10 @@ impl Log {
     fn prepare(mut options: LogOptions) -> Result<(Arc<Self>, Writer), OpenError> {
         options.reserve_bytes = options.reserve_bytes.min(options.segment_bytes / 4);
         let (lock, dir) = enter(&*options.disk, &options.dir)?;
-        let id = recover::open_format(&*options.disk, &dir)?;
+        let id = format::open_format(&*options.disk, &dir)?;
         let cold = Cold::open(&options.cold, id.0);
         let cold = cold.map_err(|error| OpenError::cold(&options.cold, error))?;
-        recover::remove_packed(&*options.disk, &dir, &cold)?;
+        pack::remove_packed(&*options.disk, &dir, &cold)?;
         let opened = recover::open_segments(&*options.disk, &dir, id, cold.packed())?;
         let recovered = Recovery::run(opened, id, &cold)?;
         let damage = recovered.damage.clone();
@@ -423,6 +424,7 @@ impl Journal for Log {
         self.store.close();
         self.store.keeping.stop();
         self.store.packing.chores.stop();
+        self.store.packing.tell_writer();
         let threads = std::mem::take(&mut *held(&self.threads));
         for thread in threads {
             // The fatal call runs on the writer's thread, and may be what closes.

@@ -10,22 +10,24 @@
 //! packed by its number, and is removed at open. A reader that holds the list of segments from before
 //! still reads the open file; one that takes it later finds the records in the cold store.
 
-use std::sync::Arc;
+use std::{io, path::Path, sync::Arc};
 
 use segue_core::{Seq, Timestamp};
 
 use super::{
-    Durability, Step,
+    Durability, OpenError, Step,
     commit::{Extent, Frame, RecordSeed},
     find::find_sealed,
     index::{Entry, IndexError, Sealed},
-    layout::{index, segment_path},
+    layout::{index, segment_number, segment_path},
+    pause::Pause,
     read::{near, read_span},
     store::Store,
 };
 use crate::{
     api::StreamInfo,
-    cold::{Changes, Chunker, ColdError, Erasure, Packed, Row},
+    cold::{Changes, Chunker, Cold, ColdError, Erasure, Packed, Row},
+    disk::Disk,
     state::StreamState,
     stream::Incarnation,
 };
@@ -41,7 +43,35 @@ enum PackError {
     Cold(#[from] ColdError),
     /// A deletion could not be made durable first.
     #[error("a segment cannot be synced: {0}")]
-    Sync(std::io::Error),
+    Sync(io::Error),
+    /// The free space could not be asked for.
+    #[error("the disk's free space is not known: {0}")]
+    Free(io::Error),
+    /// A transaction would take more room than there is.
+    #[error("there is no room to pack a segment")]
+    NoRoom,
+    /// The journal is being closed: the segment is packed after the next open.
+    #[error("the journal is being closed")]
+    Stopped,
+}
+
+impl PackError {
+    /// A sync failed.
+    fn is_untrusted(&self) -> bool {
+        match self {
+            Self::Cold(error) => error.is_untrusted(),
+            Self::Sync(_) => true,
+            Self::Index(_) | Self::Free(_) | Self::NoRoom | Self::Stopped => false,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        match self {
+            Self::Cold(error) => error.is_full(),
+            Self::NoRoom => true,
+            Self::Index(_) | Self::Sync(_) | Self::Free(_) | Self::Stopped => false,
+        }
+    }
 }
 
 /// Runs on the packer's thread until it is stopped. A panic fails the log.
@@ -49,7 +79,7 @@ pub(crate) fn run(store: &Store) {
     store.guard("the packer panicked", || {
         loop {
             while !store.packing.chores.stopped() && step(store) == Step::Worked {}
-            if !store.packing.chores.wait(store.packing.pause.left(&*store.clock)) {
+            if !store.packing.chores.wait(store.packing.pause_left(&*store.clock)) {
                 return;
             }
         }
@@ -58,49 +88,107 @@ pub(crate) fn run(store: &Store) {
 }
 
 /// Does one thing: removes a packed segment, erases some chunks, packs a segment, or gives pages
-/// back.
+/// back. While the writer may wait for it, packing goes first.
 pub(crate) fn step(store: &Store) -> Step {
     if store.failed().is_some() {
         return Step::Closed;
     }
-    if store.packing.pause.left(&*store.clock).is_some() {
-        return Step::Idle;
+    if unlink(store) {
+        store.packing.tell_writer();
+        return Step::Worked;
     }
-    match work(store) {
-        Ok(false) => Step::Idle,
-        Ok(true) => {
-            store.packing.pause.end();
-            store.packing.tell_writer();
-            Step::Worked
+    let packing = Chore { what: "pack", pause: &store.packing.pause, work: pack };
+    let erasing = Chore { what: "erase", pause: &store.packing.erasing, work: erase };
+    let full = store.table().hot_bytes() > store.hot_bytes;
+    for chore in if full { [packing, erasing] } else { [erasing, packing] } {
+        match chore.attempt(store) {
+            Step::Idle => {}
+            step => return step,
         }
-        Err(error) => put_off(store, &error),
+    }
+    let vacuuming = |store: &Store| Ok(store.cold.vacuum()?);
+    Chore { what: "erase", pause: &store.packing.erasing, work: vacuuming }.attempt(store)
+}
+
+/// Something that is done again and again, by itself: what keeps one from its work does not keep
+/// another.
+struct Chore<'a> {
+    what: &'static str,
+    pause: &'a Pause,
+    work: fn(&Store) -> Result<bool, PackError>,
+}
+
+impl Chore<'_> {
+    fn attempt(&self, store: &Store) -> Step {
+        if self.pause.left(&*store.clock).is_some() {
+            return Step::Idle;
+        }
+        match (self.work)(store) {
+            Ok(false) | Err(PackError::Stopped) => Step::Idle,
+            Ok(true) => {
+                self.pause.end();
+                store.packing.tell_writer();
+                Step::Worked
+            }
+            Err(error) => self.put_off(store, &error),
+        }
+    }
+
+    /// What failed is tried again later; only a failed sync cannot be.
+    fn put_off(&self, store: &Store, error: &PackError) -> Step {
+        if error.is_untrusted() {
+            store.fail(&format!("packing: {error}"));
+            return Step::Closed;
+        }
+        let what = self.what;
+        if error.is_full() {
+            metrics::counter!("segue_journal_disk_full_total", "what" => what).increment(1);
+            // What the transaction wrote so far is room that others can use.
+            match store.cold.settle() {
+                Err(error) if error.is_untrusted() => {
+                    store.fail(&format!("settling the cold store: {error}"));
+                    return Step::Closed;
+                }
+                Err(error) => tracing::warn!(%error, "the cold store's log keeps its length"),
+                Ok(_) => {}
+            }
+        } else {
+            tracing::error!(%error, what, "the packer failed, and tries it again later");
+        }
+        metrics::counter!("segue_journal_pack_retries_total").increment(1);
+        self.pause.begin(&*store.clock, true);
+        store.packing.tell_writer();
+        Step::Idle
     }
 }
 
-fn work(store: &Store) -> Result<bool, PackError> {
-    Ok(unlink(store) || erase(store)? || pack(store)? || store.cold.vacuum()?)
+/// Removes what is left of packed segments. Before that, what the cold store has of them is made
+/// durable anew; where that cannot be done now they stay, and are not opened.
+pub(crate) fn remove_packed(disk: &dyn Disk, dir: &Path, cold: &Cold) -> Result<(), OpenError> {
+    let io = |error| OpenError::io(dir, error);
+    let names = disk.list(dir).map_err(io)?;
+    let packed = cold.packed().segment;
+    let numbers = names.iter().filter_map(|name| segment_number(name));
+    let left: Vec<u64> = numbers.filter(|number| *number <= packed).collect();
+    if left.is_empty() || !settle_cold(cold).map_err(|error| io(io::Error::other(error)))? {
+        return Ok(());
+    }
+    for number in left {
+        disk.remove(&segment_path(dir, number)).map_err(io)?;
+        metrics::counter!("segue_journal_packed_leftovers_total").increment(1);
+    }
+    Ok(())
 }
 
-/// What failed is tried again later; only a failed sync cannot be.
-fn put_off(store: &Store, error: &PackError) -> Step {
-    let untrusted = match error {
-        PackError::Cold(error) => error.is_untrusted(),
-        PackError::Sync(_) => true,
-        PackError::Index(_) => false,
-    };
-    if untrusted {
-        store.fail(&format!("packing: {error}"));
-        return Step::Closed;
+/// `false`: it cannot be done now, for a reason that an open need not fail for.
+fn settle_cold(cold: &Cold) -> Result<bool, ColdError> {
+    match cold.settle() {
+        Err(error) if error.is_full() => {
+            metrics::counter!("segue_journal_disk_full_total", "what" => "settle").increment(1);
+            Ok(false)
+        }
+        settled => settled,
     }
-    if matches!(error, PackError::Cold(error) if error.is_full()) {
-        metrics::counter!("segue_journal_disk_full_total", "what" => "pack").increment(1);
-    } else {
-        tracing::error!(%error, "the oldest segment is not packed, and tried again later");
-    }
-    metrics::counter!("segue_journal_pack_retries_total").increment(1);
-    store.packing.pause.begin(&*store.clock, true);
-    store.packing.tell_writer();
-    Step::Idle
 }
 
 /// Lets go of the oldest segment if it is packed. A name that cannot be removed now is at the next
@@ -119,9 +207,18 @@ fn unlink(store: &Store) -> bool {
     true
 }
 
-/// Takes note of what was deleted and trimmed, then drops some of the chunks that go with it.
+/// Takes note of what was deleted and trimmed, then drops some of the chunks that go with it. What
+/// could not be noted is asked for again.
 fn erase(store: &Store) -> Result<bool, PackError> {
     let asked = store.packing.take_erasures();
+    let erased = erase_asked(store, &asked);
+    if erased.is_err() {
+        store.packing.put_back(asked);
+    }
+    erased
+}
+
+fn erase_asked(store: &Store, asked: &[Erasure]) -> Result<bool, PackError> {
     if asked.is_empty() && !store.cold.has_erasures()? {
         return Ok(false);
     }
@@ -153,13 +250,20 @@ fn pack(store: &Store) -> Result<bool, PackError> {
         Arc::clone(&table.sealed)
     };
     let Some((oldest, newer)) = sealed.split_first() else { return Ok(false) };
-    let bytes = store.cold.write(|changes| pack_segment(changes, oldest, newer))?;
+    // Once in the write-ahead log and once in the file.
+    let needed = oldest.bytes().saturating_mul(2);
+    if store.disk.free(&store.dir).map_err(PackError::Free)? < needed {
+        return Err(PackError::NoRoom);
+    }
+    let bytes = store.cold.write(|changes| pack_segment(store, changes, oldest, newer))?;
     metrics::counter!("segue_journal_packed_bytes_total").increment(bytes);
     Ok(true)
 }
 
-/// Gives the bytes of the records that were moved.
+/// Gives the bytes of the records that were moved. Ends early, with nothing done, when the journal
+/// is closed.
 fn pack_segment(
+    store: &Store,
     changes: &Changes<'_>,
     oldest: &Sealed,
     newer: &[Arc<Sealed>],
@@ -175,6 +279,9 @@ fn pack_segment(
     entries.sort_unstable_by(|a, b| a.stream.cmp(&b.stream));
     let mut bytes = 0;
     for entry in &entries {
+        if store.packing.chores.stopped() {
+            return Err(PackError::Stopped);
+        }
         bytes += pack_stream(changes, oldest, entry, newer)?;
     }
     changes.set_packed(Packed { segment: number, commit: oldest.trailer.last_commit })?;
@@ -196,10 +303,10 @@ fn pack_stream(
     });
     let was = known.as_ref().map(|row| row.state.info.incarnation);
     let is = state.as_ref().map(|state| state.info.incarnation);
-    if let Some(incarnation) = was.filter(|_| was != is) {
-        let stream = entry.stream.clone();
-        changes.remove(&stream)?;
-        changes.note_erasure(&Erasure { stream, incarnation, before: None })?;
+    if was != is || is.is_none() {
+        // Also where nothing is known to be there: a damaged row is none, its chunks are some.
+        changes.remove(&entry.stream)?;
+        changes.note_others(&entry.stream, is)?;
     }
     let Some(state) = state else { return Ok(0) };
     let known = known.filter(|_| was == is);

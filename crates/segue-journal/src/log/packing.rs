@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use segue_core::Clock;
+
 use super::{chores::Chores, pause::Pause, store::Store};
 use crate::{cold::Erasure, sync::held};
 
@@ -23,7 +25,10 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(crate) struct Packing {
     pub(crate) chores: Chores,
+    /// After packing failed.
     pub(crate) pause: Pause,
+    /// After erasing or giving pages back failed.
+    pub(crate) erasing: Pause,
     /// A thread packs, so that waiting for it has an end.
     pub(crate) threaded: AtomicBool,
     erasures: Mutex<Vec<Erasure>>,
@@ -35,19 +40,31 @@ pub(crate) struct Packing {
 impl Packing {
     /// Asks for an erasure whose commit is published.
     pub(crate) fn erase(&self, erasure: Erasure) {
-        let mut erasures = held(&self.erasures);
-        if erasures.len() < ERASURES {
-            erasures.push(erasure);
-        } else {
-            metrics::counter!("segue_journal_erasures_deferred_total").increment(1);
-        }
-        drop(erasures);
+        self.put_back(vec![erasure]);
         self.chores.wake();
     }
 
     /// What was asked for.
     pub(crate) fn take_erasures(&self) -> Vec<Erasure> {
         std::mem::take(&mut *held(&self.erasures))
+    }
+
+    /// Asks for them later. Their order is of no matter.
+    pub(crate) fn put_back(&self, asked: Vec<Erasure>) {
+        let mut erasures = held(&self.erasures);
+        let room = ERASURES.saturating_sub(erasures.len());
+        let deferred = asked.len().saturating_sub(room) as u64;
+        erasures.extend(asked.into_iter().take(room));
+        if deferred > 0 {
+            metrics::counter!("segue_journal_erasures_deferred_total").increment(deferred);
+        }
+    }
+
+    /// How long none of what failed is tried again; `None`: nothing failed. When the shorter of two
+    /// pauses ends, the other goes on.
+    pub(crate) fn pause_left(&self, clock: &dyn Clock) -> Option<Duration> {
+        let pauses = [&self.pause, &self.erasing];
+        pauses.into_iter().filter_map(|pause| pause.left(clock)).min()
     }
 
     /// Tells a writer that waits to look again.

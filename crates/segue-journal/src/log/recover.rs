@@ -4,12 +4,13 @@ use std::{collections::VecDeque, io, path::Path, sync::Arc};
 
 use super::{
     OpenError,
-    commit::{COMMIT_HEAD, Flags, Parts},
+    commit::{COMMIT_HEAD, Flags, PartFacts, Parts},
     find::{FindError, find},
+    format::bad_head,
     index::{self, IndexError, Sealed},
     layout::{
-        BadHead, FORMAT_BYTES, HEAD_BYTES, JournalId, Seed, check_segment_head, decode_format,
-        encode_format, encode_head, segment_number, segment_path,
+        BadHead, HEAD_BYTES, JournalId, Seed, check_segment_head, encode_head, segment_number,
+        segment_path,
     },
     segment::{Found, Scan, Segment, Window, first_whole, is_zero},
     table::{Table, Version},
@@ -17,16 +18,17 @@ use super::{
 use crate::{
     cold::{Cold, Packed},
     disk::{Disk, DiskFile},
+    stream::KeySet,
 };
 
 /// How much is looked at and overwritten at once.
 const WIPE_BYTES: usize = 64 << 10;
 
-/// Extents that an open verifies, newest segments first: at most 64 MiB are read for it, however
-/// large the journal is.
+/// Extents that an open verifies, newest segments first: at most 64 MiB are read for it beside
+/// those of the oldest segment, however large the journal is.
 const EXTENTS_AT_OPEN: u32 = 2 << 20;
 
-/// Commits that were there once and are not, or not whole.
+/// Commits that were there once and are not, or not whole, or that cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The segment where they should be.
@@ -105,74 +107,6 @@ impl Opened {
     }
 }
 
-/// Reads `FORMAT`; makes it if the journal is new. Names of unfinished files are removed.
-pub(crate) fn open_format(disk: &dyn Disk, dir: &Path) -> Result<JournalId, OpenError> {
-    let io = |error| OpenError::io(dir, error);
-    let names = disk.list(dir).map_err(io)?;
-    for name in names.iter().filter(|name| is_unfinished(name)) {
-        disk.remove(&dir.join(name)).map_err(io)?;
-    }
-    if names.iter().any(|name| name == "FORMAT") {
-        return read_format(disk, dir);
-    }
-    if names.iter().any(|name| segment_number(name).is_some()) {
-        return Err(OpenError::unreadable(&dir.join("FORMAT"), "it is absent beside segments"));
-    }
-    create_format(disk, dir).map_err(io)
-}
-
-fn is_unfinished(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|extension| extension == "tmp")
-}
-
-pub(crate) fn read_format(disk: &dyn Disk, dir: &Path) -> Result<JournalId, OpenError> {
-    let path = dir.join("FORMAT");
-    let read = || {
-        let mut bytes = [0; FORMAT_BYTES];
-        let n = disk.open(&path)?.read_at(&mut bytes, 0)?;
-        io::Result::Ok((bytes, n))
-    };
-    let (bytes, n) = read().map_err(|error| OpenError::io(&path, error))?;
-    decode_format(&bytes[..n]).map_err(|bad| bad_head(&path, &bad))
-}
-
-fn bad_head(path: &Path, bad: &BadHead) -> OpenError {
-    match *bad {
-        BadHead::Newer(found) => OpenError::Newer { path: path.to_owned(), found },
-        BadHead::Foreign(what) | BadHead::Unreadable(what) => OpenError::unreadable(path, what),
-    }
-}
-
-fn create_format(disk: &dyn Disk, dir: &Path) -> io::Result<JournalId> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(io::Error::other)?;
-    let (tmp, path) = (dir.join("FORMAT.tmp"), dir.join("FORMAT"));
-    let file = disk.create(&tmp)?;
-    file.write_at(&encode_format(JournalId(id)), 0)?;
-    file.sync()?;
-    disk.rename(&tmp, &path)?;
-    disk.sync_dir(dir)?;
-    Ok(JournalId(id))
-}
-
-/// Removes what is left of packed segments. Before that, what the cold store has of them is made
-/// durable anew; where that cannot be done now they stay, and are not opened.
-pub(crate) fn remove_packed(disk: &dyn Disk, dir: &Path, cold: &Cold) -> Result<(), OpenError> {
-    let io = |error| OpenError::io(dir, error);
-    let names = disk.list(dir).map_err(io)?;
-    let packed = cold.packed().segment;
-    let numbers = names.iter().filter_map(|name| segment_number(name));
-    let left: Vec<u64> = numbers.filter(|number| *number <= packed).collect();
-    if left.is_empty() || !cold.settle().map_err(|error| io(io::Error::other(error)))? {
-        return Ok(());
-    }
-    for number in left {
-        disk.remove(&segment_path(dir, number)).map_err(io)?;
-        metrics::counter!("segue_journal_packed_leftovers_total").increment(1);
-    }
-    Ok(())
-}
-
 /// Opens every segment that is not packed, oldest first; scans those without a sound index.
 pub(crate) fn open_segments(
     disk: &dyn Disk,
@@ -185,16 +119,28 @@ pub(crate) fn open_segments(
     let numbers = numbers.filter(|number| *number > packed.segment);
     let opened = numbers.map(|number| open_segment(disk, dir, id, number));
     let mut opened: Vec<Opened> = opened.collect::<Result<_, _>>()?;
-    let mut left = EXTENTS_AT_OPEN;
-    for opened in opened.iter_mut().rev() {
-        let Some(sealed) = &opened.sealed else { continue };
-        let Some(rest) = left.checked_sub(sealed.trailer.extents) else { break };
-        left = rest;
-        if let Err(error) = sealed.verify_extents() {
-            opened.distrust(error)?;
+    let extents = |opened: &Opened| opened.sealed.as_ref().map(|sealed| sealed.trailer.extents);
+    let extents: Vec<Option<u32>> = opened.iter().map(extents).collect();
+    for n in to_verify(&extents) {
+        let verified = opened[n].sealed.as_ref().map_or(Ok(()), |sealed| sealed.verify_extents());
+        if let Err(error) = verified {
+            opened[n].distrust(error)?;
         }
     }
     Ok(opened)
+}
+
+/// Which segments' extents an open verifies, by how many they have: the newest, and the oldest
+/// sealed one in any case. That is packed next, and damage of it would keep it from being packed.
+fn to_verify(extents: &[Option<u32>]) -> Vec<usize> {
+    let mut left = Some(EXTENTS_AT_OPEN);
+    let oldest = extents.iter().position(Option::is_some);
+    let sealed = extents.iter().enumerate().filter_map(|(n, extents)| Some((n, (*extents)?)));
+    let verified = sealed.rev().filter(|(n, extents)| {
+        left = left.and_then(|left| left.checked_sub(*extents));
+        left.is_some() || Some(*n) == oldest
+    });
+    verified.map(|(n, _)| n).collect()
 }
 
 fn open_segment(
@@ -257,6 +203,8 @@ pub(crate) struct Recovery<'a> {
     table: Table,
     next: u64,
     damage: Vec<Damage>,
+    /// Streams whose state is damaged, each named once.
+    unreadable: KeySet,
     /// Streams are those of the newest sealed segment.
     fresh: bool,
     /// The last commit's segment, place and length.
@@ -267,7 +215,8 @@ impl<'a> Recovery<'a> {
     fn new(cold: &'a Cold) -> Self {
         // Only packing removes segments, so commits begin behind what is packed.
         let (table, next) = (Table::default(), cold.packed().commit + 1);
-        Self { cold, table, next, damage: Vec::new(), fresh: false, last: None }
+        let (damage, unreadable) = (Vec::new(), KeySet::default());
+        Self { cold, table, next, damage, unreadable, fresh: false, last: None }
     }
 
     /// Takes the segments in order, and makes them ready for more.
@@ -362,10 +311,13 @@ impl<'a> Recovery<'a> {
         }
         let sealed = Arc::clone(&self.table.sealed);
         for part in parts {
-            let stream = &part.facts.stream;
-            // One that this part creates was not there: a start need not look for each new run.
-            let is_new = part.facts.flags.has(Flags::CREATE) || self.table.hot(stream).is_some();
-            let known = if is_new { Version::default() } else { find(&sealed, self.cold, stream)? };
+            let known = match self.known(&sealed, &part.facts) {
+                Err(error) if error.is_damage() => {
+                    self.unreadable(segment.number, number, &part.facts, &error);
+                    continue;
+                }
+                known => known?,
+            };
             self.table.place(&part.facts, &part.extents, || known);
             self.table.replay(&part.facts, number);
         }
@@ -374,6 +326,32 @@ impl<'a> Recovery<'a> {
         let len = usize::try_from(found.head.total()).expect("a commit was in memory whole");
         self.last = Some((Arc::clone(segment), found.offset, len));
         Ok(())
+    }
+
+    /// The version of a part's stream before it, if it is not in memory.
+    fn known(&self, sealed: &[Arc<Sealed>], part: &PartFacts) -> Result<Version, FindError> {
+        // One that this part creates was not there: a start need not look for each new run.
+        if part.flags.has(Flags::CREATE) || self.table.hot(&part.stream).is_some() {
+            return Ok(Version::default());
+        }
+        match find(sealed, self.cold, &part.stream) {
+            // Whatever it was, it is not any more.
+            Err(error) if error.is_damage() && part.flags.has(Flags::DELETE) => {
+                Ok(Version::default())
+            }
+            known => known,
+        }
+    }
+
+    /// Leaves a stream whose state is damaged out of memory, so that every look-up comes to the
+    /// damage. What its parts say alone would be a state without its other producers, and their
+    /// retries would be stored twice.
+    fn unreadable(&mut self, segment: u64, number: u64, part: &PartFacts, error: &FindError) {
+        if self.unreadable.insert(part.stream.clone()) {
+            tracing::error!(stream = %part.stream, %error, "a stream cannot be read");
+            let what = "the state of a stream that it changes is damaged";
+            self.damage.push(Damage { segment, first_commit: number, last_commit: number, what });
+        }
     }
 
     /// Names the commits between the last one and `number`.
@@ -443,5 +421,19 @@ fn wipe(file: &dyn DiskFile, mut at: u64, end: u64) -> io::Result<bool> {
             wiped = true;
         }
         at += n as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_sealed_segment_is_verified_beside_the_newest() {
+        let many = Some(EXTENTS_AT_OPEN);
+        assert_eq!(to_verify(&[None, Some(3), many, Some(1), many]), [4, 1]);
+        assert_eq!(to_verify(&[many, None, Some(1), None]), [2, 0]);
+        assert_eq!(to_verify(&[Some(1), Some(2), Some(3)]), [2, 1, 0]);
+        assert_eq!(to_verify(&[None]), [0; 0]);
     }
 }

@@ -27,8 +27,9 @@ use crate::{
     sync::held,
 };
 
-/// A log's shared parts. Locks are taken one at a time, but for the frame cache's and the
-/// packer's list of erasures under the table's.
+/// A log's shared parts. Locks are taken one at a time, but for these: under the table's the frame
+/// cache's, the packer's list of erasures and its chores'; and under the one of a writer that waits
+/// for the packer, the table's and the pause's. So nobody takes that one under another.
 pub(crate) struct Store {
     pub(crate) disk: Arc<dyn Disk>,
     /// The folder of the segments.

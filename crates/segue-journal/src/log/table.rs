@@ -272,6 +272,15 @@ impl Table {
         self.unsealed.iter().map(|unsealed| Arc::clone(&unsealed.segment)).collect()
     }
 
+    /// The version of a stream in memory that [`Table::release`] may take out: the segment being
+    /// written has nothing of it yet.
+    pub(crate) fn releasable(&self, key: &StreamKey) -> Option<&Version> {
+        let active = self.unsealed.back()?.segment.number;
+        let hot = self.hot(key)?;
+        let stays = hot.spans.last().is_some_and(|span| span.segment.number == active);
+        (!stays).then_some(&hot.version)
+    }
+
     /// Forgets what a sealed segment has of these streams, and the streams that need not be in
     /// memory any more.
     pub(crate) fn release(&mut self, segment: u64, keys: &[StreamKey]) {

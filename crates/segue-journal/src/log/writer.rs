@@ -168,6 +168,10 @@ impl Writer {
     fn rotate(&mut self) -> io::Result<()> {
         let Some(next) = self.store.take_spare()? else { return Ok(()) };
         self.store.wait_for_packer();
+        if let Some(why) = self.store.failed() {
+            // Perhaps while it waited: what was taken is not to be acknowledged.
+            return Err(io::Error::other(why));
+        }
         if self.store.durability == Durability::Os {
             // So that what a power loss takes is at the end, in the segment being written.
             self.segment.file.sync()?;

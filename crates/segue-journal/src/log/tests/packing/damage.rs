@@ -75,6 +75,74 @@ fn a_chunk_is_damaged_by(damage: &str) {
     assert_eq!(refused, Err(AppendError::Unreadable(session("s"))));
 }
 
+/// One damaged row is one stream that cannot be read: the journal opens, says so, and neither
+/// serves that stream nor takes anything for it.
+#[test]
+fn a_damaged_row_of_a_stream_with_newer_commits_is_that_streams_damage() {
+    for damage in ["next = next + 1", "crc = 1 << 40", "producers = x'00'"] {
+        let place = Place::new();
+        let driven = place.open();
+        driven.create(&session("s"));
+        driven.create(&session("gone"));
+        driven.create(&session("other"));
+        pack_all(&driven);
+        driven.append(&session("s"), "two");
+        driven.commit(vec![delete(&session("gone"))]).expect("deleted");
+        driven.append(&session("s"), "three");
+        driven.append(&session("other"), "sound");
+        drop(driven);
+        place.execute(&format!("UPDATE stream SET {damage} WHERE id IN ('s', 'gone')"));
+        for opened in 0..2 {
+            let driven = place.open();
+            let named = driven.log.damage();
+            assert_eq!(named.len(), usize::from(opened == 0), "{damage}: {named:?}");
+            assert!(matches!(driven.log.info(&session("s")), Err(ReadError::Corrupt { .. })));
+            let refused = driven.commit(vec![append(&session("s"), "more")]);
+            assert_eq!(refused, Err(AppendError::Unreadable(session("s"))));
+            assert_eq!(driven.read(&session("other")).expect("readable"), ["sound"]);
+            let gone = driven.log.info(&session("gone"));
+            assert_eq!(gone, Err(ReadError::NotFound(session("gone"))), "a deletion stands");
+            pack_all(&driven);
+        }
+    }
+}
+
+/// A deletion takes everything of its name away, whatever the catalogue has of it.
+#[test]
+fn a_deleted_stream_whose_row_is_damaged_is_gone_for_good() {
+    let place = Place::new();
+    let driven = place.open();
+    for id in ["gone", "anew"] {
+        driven.create(&session(id));
+        driven.append(&session(id), "old");
+    }
+    pack_all(&driven);
+    driven.commit(vec![delete(&session("gone")), delete(&session("anew"))]).expect("deleted");
+    driven.create(&session("anew"));
+    driven.append(&session("anew"), "new");
+    place.execute("UPDATE stream SET next = next + 1 WHERE id IN ('gone', 'anew')");
+    pack_all(&driven);
+    assert_eq!(driven.read(&session("anew")).expect("readable"), ["new"]);
+    assert_eq!(place.rows("stream WHERE id = 'gone'"), 0);
+    assert_eq!(place.rows("chunk WHERE id = 'gone'"), 0);
+    assert_eq!((place.rows("chunk WHERE id = 'anew'"), place.rows("erase")), (1, 0));
+    driven.create(&session("gone"));
+}
+
+#[test]
+fn a_key_that_is_none_is_left_out_of_a_list() {
+    let place = Place::new();
+    let driven = place.open();
+    driven.create(&session("s"));
+    driven.create(&session("bad"));
+    pack_all(&driven);
+    drop(driven);
+    place.execute("UPDATE stream SET tenant = '' WHERE id = 'bad'");
+    let driven = place.open();
+    let changed = driven.log.changed_since(Position(0), StreamKind::Session).expect("readable");
+    assert!(changed.contains(&session("s")), "{changed:?}");
+}
+
 /// A record that is damaged in its segment stays damaged, and its neighbours stay readable.
 #[test]
 fn damage_of_a_segment_is_carried_on_and_not_laundered() {
@@ -140,11 +208,18 @@ fn a_full_disk_puts_packing_off_and_loses_nothing() {
         place.clock.advance(u64::try_from(pause).expect("small") - 1);
         assert_eq!(driven.log.step_packer(), Step::Idle);
         place.clock.advance(1);
+        let wal = fs::metadata(place.dir.path().join("cold.db-wal")).expect("metadata");
+        assert_eq!(wal.len(), 0, "what could not be packed keeps no room");
     }
     assert!(!driven.log.store.table().sealed.is_empty());
     assert_eq!(driven.read(&session("s")).expect("readable").len(), 2);
     driven.append(&session("s"), "three");
     driven.log.store.cold.limit_pages(1 << 30);
+    let bytes = driven.log.store.table().sealed[0].bytes();
+    place.disk.set_free(Some(2 * bytes - 1));
+    assert_eq!(driven.log.step_packer(), Step::Idle, "not begun where it may not end");
+    place.disk.set_free(None);
+    place.clock.advance(64_000);
     pack(&driven);
     assert!(driven.log.store.table().sealed.is_empty());
     assert_eq!(driven.read(&session("s")).expect("readable").len(), 3);
@@ -186,4 +261,19 @@ fn check_verifies_the_cold_store_and_names_what_is_wrong() {
     for fault in expected {
         assert!(found.iter().any(|found| found.contains(fault)), "{fault}: {found:#?}");
     }
+}
+
+#[test]
+fn check_names_a_stream_whose_row_is_lost() {
+    let place = Place::new();
+    let driven = place.open();
+    driven.create(&session("lost"));
+    pack_all(&driven);
+    driven.append(&session("lost"), "one");
+    drop(driven);
+    assert_eq!(checked(&place).faults, []);
+    place.execute("DELETE FROM stream WHERE id = 'lost'");
+    let found: Vec<String> = checked(&place).faults.iter().map(Fault::to_string).collect();
+    let expected = "default/s/lost: nothing says that it was created";
+    assert!(found.iter().any(|found| found.contains(expected)), "{found:#?}");
 }

@@ -161,3 +161,56 @@ fn l08_space_comes_back_after_a_trim_and_a_deletion_and_old_cursors_are_told() {
         pack_all(&driven);
     }
 }
+
+#[test]
+fn an_erasure_that_fails_is_tried_again_and_does_not_keep_packing() {
+    let place = Place::new();
+    let driven = place.open();
+    driven.create(&session("s"));
+    driven.append(&session("s"), "one");
+    pack_all(&driven);
+    let trigger = "CREATE TRIGGER no BEFORE DELETE ON chunk WHEN old.id = 's' \
+                   BEGIN SELECT RAISE(ABORT, 'no'); END";
+    let connection = rusqlite::Connection::open(place.cold()).expect("cold.db");
+    connection.execute_batch(trigger).expect("made");
+    driven.commit(vec![delete(&session("s"))]).expect("deleted");
+    assert_eq!(driven.log.step_packer(), Step::Idle);
+    let paused = |pause: &crate::log::pause::Pause| pause.left(&*place.clock).is_some();
+    let packing = &driven.log.store.packing;
+    assert_eq!((paused(&packing.pause), paused(&packing.erasing)), (false, true));
+    driven.create(&session("other"));
+    fill_segment(&driven);
+    connection.execute_batch("DROP TRIGGER no").expect("dropped");
+    assert_eq!(place.rows("chunk WHERE id = 's'"), 1);
+    place.clock.advance(1_000);
+    // Only what was asked for, before the deletion's own segment is sealed.
+    assert_eq!(driven.log.step_packer(), Step::Worked);
+    assert_eq!(place.rows("chunk WHERE id = 's'"), 0);
+    connection.execute_batch(trigger).expect("made");
+    driven.log.store.packing.erasing.begin(&*place.clock, true);
+    seal(&driven);
+    pack(&driven);
+    assert!(driven.log.store.table().sealed.is_empty());
+    assert!(paused(&packing.erasing), "what was packed does not end it");
+    packing.erasing.end();
+    packing.pause.begin(&*place.clock, true);
+    connection.execute_batch("DROP TRIGGER no").expect("dropped");
+    pack(&driven);
+    assert!(paused(&packing.pause), "nor does an erasure end packing's");
+}
+
+/// A hot tier that is full goes before any number of erasures.
+#[test]
+fn a_full_hot_tier_is_packed_before_anything_is_erased() {
+    let place = Place::new();
+    let driven = place.open();
+    driven.create(&session("s"));
+    driven.append(&session("s"), "one");
+    pack_all(&driven);
+    driven.commit(vec![delete(&session("s"))]).expect("deleted");
+    fill_segment(&driven);
+    seal(&driven);
+    let packed = driven.log.store.cold.packed().segment;
+    assert_eq!(driven.log.step_packer(), Step::Worked);
+    assert_eq!(driven.log.store.cold.packed().segment, packed + 1);
+}

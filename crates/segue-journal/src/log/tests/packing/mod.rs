@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod erase;
+mod release;
 mod threads;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};

@@ -174,3 +174,49 @@ fn a_packer_that_cannot_work_holds_nobody() {
     store.wait_for_packer();
     assert_eq!(store.table().sealed.len(), 1);
 }
+
+#[test]
+fn closing_does_not_wait_for_a_segment_to_be_packed() {
+    let place = Place::new();
+    let driven = place.open();
+    driven.create(&session("s"));
+    fill_segment(&driven);
+    seal(&driven);
+    driven.log.store.packing.chores.stop();
+    assert_eq!(driven.log.step_packer(), Step::Idle);
+    assert_eq!(driven.log.store.cold.packed().segment, 0, "and nothing of it is there");
+    assert_eq!(driven.log.store.packing.pause.left(&*place.clock), None, "it did not fail");
+    drop(driven);
+    let driven = place.open();
+    pack(&driven);
+    assert_eq!(driven.log.store.cold.packed().segment, 1);
+}
+
+/// The log fails while the writer waits for the packer: what it took is not acknowledged.
+#[test]
+fn nothing_is_acknowledged_by_a_writer_that_waited_while_the_log_failed() {
+    let place = Place::new();
+    let driven = place.open();
+    fill_segment(&driven);
+    seal(&driven);
+    let store = &driven.log.store;
+    store.packing.threaded.store(true, Ordering::Relaxed);
+    assert!(store.packing.chores.wait(None), "sealing wakes the packer");
+    let created = session("filler");
+    thread::scope(|scope| {
+        let filling = scope.spawn(|| {
+            loop {
+                let text = "x".repeat(300);
+                if let Err(error) = driven.commit(vec![append(&created, &text)]) {
+                    return error;
+                }
+            }
+        });
+        assert!(store.packing.chores.wait(None), "the writer waits");
+        let position = driven.log.position();
+        store.fail("a sync of the cold store failed");
+        store.packing.tell_writer();
+        assert!(matches!(filling.join().expect("no panic"), AppendError::Poisoned(_)));
+        assert_eq!(driven.log.position(), position, "nor is anything published");
+    });
+}
