@@ -10,10 +10,6 @@ mod wiring;
 
 use std::{env, process::ExitCode};
 
-/// A request is some forty small allocations: with this one about a tenth more of them are served.
-#[global_allocator]
-static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let mut args = env::args_os();
     // The guard is not a command for people: what follows its name is a command line of its own

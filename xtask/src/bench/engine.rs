@@ -1,4 +1,5 @@
-//! `engine`: the journal in process, beside a log that has nothing but group commit.
+//! `engine` and `packing`: the journal in process, beside a log that has nothing but group commit,
+//! and beside itself while it packs.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -24,13 +25,17 @@ use crate::live::stamp;
 const RUNS: usize = 1_000;
 /// Bytes of the file of the raw log; it begins again at its end.
 const RAW_BYTES: u64 = 2 << 30;
+/// Bytes of a hot tier that no benchmark fills.
+const NEVER_PACKS: u64 = 1 << 40;
+/// Bytes of a hot tier that is full as soon as a segment is sealed behind another.
+const ALWAYS_PACKS: u64 = 64 << 20;
 
 pub(super) async fn round(bench: &Bench, round: usize) -> anyhow::Result<Vec<Sample>> {
     let [mut journal, mut raw] = [const { None }; 2];
     for side in Side::alternating(round) {
         let folder = TempDir::new_in(bench.scratch())?;
         match side {
-            Side::Ours => journal = Some(through_journal(folder, bench.span()).await?),
+            Side::Ours => journal = Some(through_journal(folder, NEVER_PACKS, bench.span()).await?),
             Side::Peer => raw = Some(through_raw_log(folder, bench.span()).await?),
         }
     }
@@ -47,16 +52,42 @@ pub(super) async fn round(bench: &Bench, round: usize) -> anyhow::Result<Vec<Sam
     ])
 }
 
+/// Both sides are ours: one packs from the first sealed segment on, the other never.
+pub(super) async fn packing(bench: &Bench, round: usize) -> anyhow::Result<Vec<Sample>> {
+    let [mut packs, mut never] = [const { None }; 2];
+    for side in Side::alternating(round) {
+        let folder = TempDir::new_in(bench.scratch())?;
+        let (produced, hot) = match side {
+            Side::Ours => (&mut packs, ALWAYS_PACKS),
+            Side::Peer => (&mut never, NEVER_PACKS),
+        };
+        *produced = Some(through_journal(folder, hot, bench.span()).await?);
+    }
+    let (Some(packs), Some(never)) = (packs, never) else { return Ok(Vec::new()) };
+    let us = |what, share, goal| {
+        Sample::beside(what, "us", packs.times.us(share), never.times.us(share), goal)
+    };
+    Ok(vec![
+        Sample::beside("records", "/s", packs.rate(), never.rate(), Goal::Report),
+        us("acknowledged, p50", 0.5, Goal::Report),
+        us("acknowledged, p99", 0.99, Goal::RatioAtMost(2.0)),
+    ])
+}
+
 /// What a run appends: the event of the other benchmarks in its stored form.
 fn record() -> anyhow::Result<Bytes> {
     let event = Bytes::copy_from_slice(Event::new().set(1, stamp()));
     Ok(EventRecord::encode(&CoreEvent::from_producer(&event, event.len())?))
 }
 
-async fn through_journal(folder: TempDir, span: Duration) -> anyhow::Result<Produced> {
+async fn through_journal(
+    folder: TempDir,
+    hot_bytes: u64,
+    span: Duration,
+) -> anyhow::Result<Produced> {
     let fatal = Arc::new(|why: &str| eprintln!("the journal failed: {why}"));
     let options = LogOptions::new(folder.path().join("data"), Arc::new(SystemClock), fatal);
-    let log = Log::open(options)?;
+    let log = Log::open(LogOptions { hot_bytes, ..options })?;
     let mut streams = Vec::new();
     for index in 0..RUNS {
         let key = StreamKey::parse(&format!("default/r/r{index}")).context("a key")?;

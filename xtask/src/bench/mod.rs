@@ -47,8 +47,9 @@ const MORE_ROUNDS: usize = 3;
 const SLOW_DISK_US: f64 = 1_000.0;
 
 /// What can be measured, in the order of `all`.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "engine",
+    "packing",
     "append-1",
     "append-1000",
     "ingest",
@@ -118,12 +119,11 @@ async fn measure(bench: &Bench, name: &str, rounds: usize) -> anyhow::Result<Vec
 }
 
 async fn round(bench: &Bench, name: &str, number: usize) -> anyhow::Result<Vec<Sample>> {
-    if name == "engine" {
-        live::pin(None)?;
-        return engine::round(bench, number).await;
-    }
-    live::pin(Some(target::LOAD_CORE))?;
+    let in_process = ["engine", "packing"].contains(&name);
+    live::pin((!in_process).then_some(target::LOAD_CORE))?;
     match name {
+        "engine" => engine::round(bench, number).await,
+        "packing" => engine::packing(bench, number).await,
         "append-1" => appends::one(bench, number).await,
         "append-1000" => appends::thousand(bench, number).await,
         "ingest" => ingest::round(bench, number).await,

@@ -37,6 +37,8 @@ use door::Door;
 
 /// So many batches at once come from many producers; fewer may be one producer's.
 const CROWD: usize = 8;
+/// So many batches share a commit's cost well: nothing is won by waiting for more.
+const ENOUGH: usize = 64;
 /// How long a crowd is waited for.
 const GATHER: Duration = Duration::from_millis(1);
 
@@ -155,11 +157,11 @@ impl Queue {
     /// closed and drained.
     ///
     /// The producers of a crowd come back as soon as they are answered: the writer waits until as
-    /// many batches are there as it took last, but never longer than [`GATHER`], and takes them
-    /// together. Without a crowd it waits for nothing.
+    /// many batches are there as it took last, or [`ENOUGH`], but never longer than [`GATHER`], and
+    /// takes them together. Without a crowd it waits for nothing.
     pub(crate) fn wait(&self) -> bool {
         let mut items = held(&self.items);
-        let crowd = items.taken;
+        let crowd = items.taken.min(ENOUGH);
         if crowd >= CROWD {
             items.awaited = crowd;
             let more = |items: &mut Items| items.queue.len() < crowd && items.closed.is_none();
