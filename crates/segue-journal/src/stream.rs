@@ -28,17 +28,17 @@ impl StreamKind {
     pub const ALL: [StreamKind; 4] = [Self::Run, Self::Session, Self::Catalogue, Self::Raw];
 
     /// The persisted letter.
-    pub fn letter(self) -> char {
+    pub fn letter(self) -> &'static str {
         match self {
-            Self::Run => 'r',
-            Self::Session => 's',
-            Self::Catalogue => 'c',
-            Self::Raw => 'w',
+            Self::Run => "r",
+            Self::Session => "s",
+            Self::Catalogue => "c",
+            Self::Raw => "w",
         }
     }
 
     fn of_letter(letter: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| letter.len() == 1 && letter.starts_with(kind.letter()))
+        Self::ALL.into_iter().find(|kind| kind.letter() == letter)
     }
 }
 
@@ -122,7 +122,7 @@ impl StreamKey {
     }
 
     fn new(tenant: &TenantId, kind: StreamKind, id: &str) -> Self {
-        Self::of_text(&format!("{tenant}/{}/{id}", kind.letter()))
+        Self::of_text(&[tenant.as_str(), kind.letter(), id].join("/"))
     }
 
     fn of_text(text: &str) -> Self {

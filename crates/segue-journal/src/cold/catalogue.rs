@@ -66,7 +66,7 @@ impl Cold {
         if self.packed().commit <= since.0 {
             return Ok(Vec::new());
         }
-        let letter = kind.letter().to_string();
+        let letter = kind.letter();
         let keys = self.read(|connection| {
             let sql = "SELECT tenant, kind, id FROM stream WHERE kind = ?1 AND changed > ?2";
             let mut statement = connection.prepare_cached(sql)?;
@@ -147,8 +147,8 @@ impl Changes<'_> {
     }
 }
 
-pub(super) fn letter(stream: &StreamKey) -> String {
-    stream.kind().letter().to_string()
+pub(super) fn letter(stream: &StreamKey) -> &'static str {
+    stream.kind().letter()
 }
 
 fn count_damage(what: &str) {

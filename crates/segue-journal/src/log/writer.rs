@@ -2,6 +2,7 @@
 
 use std::{io, ops::Range, sync::Arc};
 
+use metrics::Counter;
 use segue_core::Timestamp;
 
 use super::{
@@ -53,6 +54,8 @@ pub struct Writer {
     changes: Vec<Change>,
     loaded: Loaded,
     done: bool,
+    commits: Counter,
+    bytes: Counter,
 }
 
 /// Where a writer begins.
@@ -95,6 +98,8 @@ impl Writer {
             changes: Vec::new(),
             loaded: Loaded::default(),
             done: false,
+            commits: metrics::counter!("segue_journal_commits_total"),
+            bytes: metrics::counter!("segue_journal_bytes_total"),
         }
     }
 
@@ -230,8 +235,8 @@ impl Writer {
         if self.store.durability == Durability::Disk {
             self.segment.file.sync().map_err(untrusted)?;
         }
-        metrics::counter!("segue_journal_commits_total").increment(1);
-        metrics::counter!("segue_journal_bytes_total").increment(bytes.len() as u64);
+        self.commits.increment(1);
+        self.bytes.increment(bytes.len() as u64);
         Ok(Some(self.end + bytes.len() as u64))
     }
 
