@@ -178,8 +178,8 @@ impl CommitBuffer {
         self.bytes.extend_from_slice(id);
     }
 
-    /// Completes the padding and the head; gives the bytes to write.
-    pub(crate) fn finish(&mut self, seed: Seed, number: u64, at: Timestamp) -> &[u8] {
+    /// Completes the padding and the head; gives how many bytes there are to write.
+    pub(crate) fn finish(&mut self, seed: Seed, number: u64, at: Timestamp) -> u64 {
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
         let body = &self.bytes[COMMIT_HEAD..];
         let (body_len, body_crc) = (u32_len(body.len()), crc32c(body));
@@ -192,6 +192,13 @@ impl CommitBuffer {
         head[28..32].copy_from_slice(&body_crc.to_le_bytes());
         let crc = seed.crc(&head[..36]);
         head[36..].copy_from_slice(&crc.to_le_bytes());
+        self.bytes.len() as u64
+    }
+
+    /// The bytes of a finished commit, with so many zeros behind them.
+    pub(crate) fn with_zeros(&mut self, zeros: u64) -> &[u8] {
+        let zeros = usize::try_from(zeros).expect("less than a segment");
+        self.bytes.resize(self.bytes.len() + zeros, 0);
         &self.bytes
     }
 }

@@ -65,7 +65,8 @@ fn encode(parts: &[(PartFacts, Vec<Bytes>)]) -> (Vec<u8>, Vec<Extent>) {
         let record_seed = RecordSeed::of(&facts.stream, facts.incarnation);
         buffer.part(seed(), at(), facts, (record_seed, records), |extent| extents.push(extent));
     }
-    (buffer.finish(seed(), 77, at()).to_vec(), extents)
+    buffer.finish(seed(), 77, at());
+    (buffer.with_zeros(0).to_vec(), extents)
 }
 
 proptest! {

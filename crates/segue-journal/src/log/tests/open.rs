@@ -118,6 +118,49 @@ fn i09_the_syncs_are_those_of_the_level() {
     }
 }
 
+/// Bytes written by an append of so many to an open log, level `disk` or not.
+fn written(driven: &Driven, disk: &CountingDisk, bytes: usize) -> u64 {
+    let before = disk.counts().written;
+    driven.append(&run("a"), &"x".repeat(bytes));
+    disk.counts().written - before
+}
+
+#[test]
+fn a_small_commit_writes_zeros_ahead_and_a_large_one_does_not() {
+    const WINDOW: u64 = 256 << 10;
+    for durability in [Durability::Disk, Durability::Os] {
+        let disk = Arc::new(CountingDisk::new(Arc::new(FaultyDisk::new(1))));
+        let mut options = options(disk.clone());
+        options.durability = durability;
+        options.segment_bytes = 3 * WINDOW;
+        let driven = Driven::with(options.clone()).expect("open");
+        let before = disk.counts().written;
+        driven.create(&run("a"));
+        let first = disk.counts().written - before;
+        if durability == Durability::Os {
+            assert!(first < 200, "nothing is synced: {first}");
+            continue;
+        }
+        assert!((WINDOW - 200..=WINDOW).contains(&first), "to the window's end: {first}");
+        assert!(written(&driven, &disk, 10) < 200, "the blocks are there");
+        let large = written(&driven, &disk, 240 << 10);
+        assert!(large < (240 << 10) + 200, "its bytes are not doubled: {large}");
+        let crossing = written(&driven, &disk, 20 << 10);
+        assert!(
+            crossing > 20 << 10 && crossing < WINDOW + (20 << 10),
+            "the next window: {crossing}"
+        );
+        assert!(written(&driven, &disk, 10) < 200);
+        drop(driven);
+        let driven = Driven::with(options).expect("open");
+        assert!(
+            written(&driven, &disk, 10) > 1 << 10,
+            "after an open nobody knows what is written"
+        );
+        assert_eq!(driven.read(&run("a")).expect("readable").len(), 5);
+    }
+}
+
 #[test]
 fn i11_opening_reads_no_sealed_records_and_appending_rereads_nothing() {
     let faulty = FaultyDisk::new(1);
@@ -147,7 +190,9 @@ fn i11_opening_reads_no_sealed_records_and_appending_rereads_nothing() {
     let second = disk.counts();
     assert!(first.read - before.read < 20 * 8192, "a stream is looked up by its hash");
     assert_eq!(second.read, first.read, "and is known then");
-    assert_eq!(second.written - first.written, first.written - before.written);
+    driven.append(&session("s"), "six");
+    let third = disk.counts();
+    assert_eq!(third.written - second.written, second.written - first.written);
     let last = run(&(finished - 1).to_string());
     assert_eq!(driven.read(&last).expect("readable").len(), 1);
     assert_eq!(driven.read(&run("0")).expect("readable").len(), 1);
