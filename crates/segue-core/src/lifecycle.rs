@@ -3,11 +3,13 @@
 //! They use the codec of [`EventRecord`] with a `type` each, so that every stream can be read
 //! with the same eyes. The catalogue has `session.created`; a session's stream has the rest.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     event::{Event, EventRecord},
+    fold::Fold,
     id::{AgentName, MessageId, RunId, SessionId},
     run::{InterruptionCause, Outcome, RunError, RunStatus, StopReason},
 };
@@ -19,6 +21,33 @@ pub enum Lifecycle {
     /// Catalogue: a session exists from here on.
     #[serde(rename = "session.created")]
     SessionCreated {
+        /// The session.
+        session_id: SessionId,
+    },
+    /// Catalogue and session: nobody may see the session or its runs any more. In the session's own
+    /// stream nothing that follows counts.
+    #[serde(rename = "session.deleted")]
+    SessionDeleted {
+        /// The session.
+        session_id: SessionId,
+    },
+    /// Catalogue: nothing is left of a deleted session. Its id is free from here on.
+    #[serde(rename = "session.erased")]
+    SessionErased {
+        /// The session.
+        session_id: SessionId,
+    },
+    /// Deletions: a session is to be erased, with these runs. Long lists take several records.
+    #[serde(rename = "deletion.begun")]
+    DeletionBegun {
+        /// The session.
+        session_id: SessionId,
+        /// Runs of it.
+        runs: Vec<RunId>,
+    },
+    /// Deletions: nothing is left of the session.
+    #[serde(rename = "deletion.done")]
+    DeletionDone {
         /// The session.
         session_id: SessionId,
     },
@@ -75,6 +104,16 @@ pub enum Lifecycle {
         /// How it ended.
         #[serde(flatten)]
         ending: Ending,
+        /// The bytes of its events' JSON; zero in records of before they were counted.
+        #[serde(default)]
+        bytes: u64,
+    },
+    /// Session: a run's events but the terminal are gone, and this is what they made. Commits with
+    /// the trim. Written by [`message_final`] and read by [`final_fold`]; here only its run.
+    #[serde(rename = "message.final")]
+    MessageFinal {
+        /// The run.
+        run_id: RunId,
     },
     /// A type that this version does not know.
     #[serde(other)]
@@ -147,8 +186,47 @@ impl Lifecycle {
 
     /// Reads a record back. `None` if its fields are not those of its type.
     pub fn from_record(record: &EventRecord) -> Option<Self> {
+        if record.name() == MESSAGE_FINAL {
+            let OnlyRun { run_id } = serde_json::from_slice(record.json()).ok()?;
+            return Some(Self::MessageFinal { run_id });
+        }
         serde_json::from_slice(record.json()).ok()
     }
+}
+
+const MESSAGE_FINAL: &str = "message.final";
+
+/// The fold's own JSON is kept as it is: what a producer wrote into it is not read as numbers.
+#[derive(Serialize)]
+struct WithFold<'a> {
+    r#type: &'static str,
+    run_id: &'a RunId,
+    fold: &'a Fold,
+}
+
+/// Without looking at the fold, whose numbers may be larger than ours.
+#[derive(Deserialize)]
+struct OnlyRun {
+    run_id: RunId,
+}
+
+#[derive(Deserialize)]
+struct OnlyFold {
+    fold: Fold,
+}
+
+/// The record of a run whose events are trimmed: their fold up to the terminal.
+pub fn message_final(run_id: &RunId, fold: &Fold) -> Result<Bytes, serde_json::Error> {
+    let json = serde_json::to_vec(&WithFold { r#type: MESSAGE_FINAL, run_id, fold })?;
+    Ok(EventRecord::encode_json(MESSAGE_FINAL, &json))
+}
+
+/// The fold in a record of [`message_final`]; `None` if it is not one, or of another format.
+pub fn final_fold(record: &EventRecord) -> Option<Fold> {
+    if record.name() != MESSAGE_FINAL {
+        return None;
+    }
+    serde_json::from_slice::<OnlyFold>(record.json()).ok().map(|found| found.fold)
 }
 
 #[cfg(test)]
@@ -156,6 +234,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::{position::Seq, time::Timestamp};
+
+    #[test]
+    fn a_final_message_survives_its_record_byte_for_byte() {
+        let run_id = RunId::parse("r").expect("valid");
+        let mut fold = Fold::new(&run_id, Seq::FIRST);
+        let text =
+            r#"{"type":"data","name":"n","value":1.0e400,"big":123456789012345678901234567890}"#;
+        let event = Event::from_producer(&Bytes::from_static(text.as_bytes()), 1 << 10);
+        let record = EventRecord::decode(EventRecord::encode(&event.expect("an event")));
+        fold.apply(Seq(1), Timestamp::default(), &record.expect("valid")).expect("the next one");
+        let bytes = message_final(&run_id, &fold).expect("JSON");
+        let record = EventRecord::decode(bytes).expect("valid");
+        assert_eq!(final_fold(&record), Some(fold));
+        assert_eq!(Lifecycle::from_record(&record), Some(Lifecycle::MessageFinal { run_id }));
+        let other = EventRecord::encode(&Event::build(&json!({"type": "run.changed", "fold": 1})));
+        assert_eq!(final_fold(&EventRecord::decode(other).expect("valid")), None);
+    }
 
     #[test]
     fn records_survive_their_codec() {
@@ -163,6 +259,7 @@ mod tests {
         let ended = |outcome: &Outcome| Lifecycle::RunEnded {
             run_id: run_id.clone(),
             ending: outcome.into(),
+            bytes: 12,
         };
         let records = [
             Lifecycle::SessionCreated { session_id: SessionId::parse("s").expect("valid") },
@@ -170,6 +267,13 @@ mod tests {
                 title: Some(Some("t".into())),
                 metadata: Some(json!({"a": 1})),
             },
+            Lifecycle::SessionDeleted { session_id: SessionId::parse("s").expect("valid") },
+            Lifecycle::SessionErased { session_id: SessionId::parse("s").expect("valid") },
+            Lifecycle::DeletionBegun {
+                session_id: SessionId::parse("s").expect("valid"),
+                runs: vec![run_id.clone()],
+            },
+            Lifecycle::DeletionDone { session_id: SessionId::parse("s").expect("valid") },
             Lifecycle::SessionChanged { title: Some(None), metadata: None },
             Lifecycle::SessionChanged { title: None, metadata: None },
             Lifecycle::MessageCreated {

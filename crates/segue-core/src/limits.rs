@@ -10,6 +10,8 @@ pub const EVENT_BYTES: usize = 16 << 20;
 pub const BODY_BYTES: usize = 64 << 20;
 /// The default cap on what a run stores, in bytes of its events' JSON.
 pub const RUN_BYTES: u64 = 1 << 30;
+/// The default cap on what the runs of a session store together, in bytes of events' JSON.
+pub const SESSION_BYTES: u64 = 8 << 30;
 /// The default cap on a child's standard error, in bytes a run.
 pub const STDERR_BYTES: u64 = 1 << 20;
 /// The default lease of a push run, in seconds.

@@ -256,6 +256,9 @@ impl Engine {
         stream: &StreamKey,
         claim: Option<ProducerClaim>,
     ) -> Result<Pending, AppendError> {
+        if self.inner.supervisor.is_gone(stream) {
+            return Err(AppendError::NotFound);
+        }
         let is_open = !self.inner.journal.info(stream)?.tail.closed;
         if is_open && !self.is_ready() {
             // The next start of the server goes on with it or ends it.

@@ -8,26 +8,27 @@ use segue_journal::{Journal, Page, ReadError, ReadLimit, Shard, StreamInfo, Stre
 use crate::{
     engine::Engine,
     reader::{Facade, Reader},
-    snapshot::Snapshots,
 };
 
 /// A run's stream, ready to be read. Holding one has no effect on the run.
 pub struct RunStream {
+    pub(crate) engine: Engine,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) stream: StreamKey,
     pub(crate) run: RunId,
-    pub(crate) snapshots: Arc<Snapshots>,
     info: StreamInfo,
 }
 
 impl Engine {
-    /// Finds a run's stream. `NotFound` if the tenant has no such run.
+    /// Finds a run's stream. `NotFound` if the tenant has no such run, or it is being deleted.
     pub fn attach(&self, tenant: &TenantId, run: &RunId) -> Result<RunStream, ReadError> {
         let journal = self.inner.journal.clone();
         let stream = StreamKey::run(tenant, run);
+        if self.inner.supervisor.is_gone(&stream) {
+            return Err(ReadError::NotFound(stream));
+        }
         let info = journal.info(&stream)?;
-        let snapshots = self.inner.snapshots.clone();
-        Ok(RunStream { journal, stream, run: run.clone(), snapshots, info })
+        Ok(RunStream { engine: self.clone(), journal, stream, run: run.clone(), info })
     }
 
     /// A run's status now, from its owner or its terminal; views are not asked. `NotFound` if the
@@ -89,8 +90,10 @@ impl RunStream {
         from: Seq,
         shard: &Shard,
     ) -> Result<Reader<F>, ReadError> {
+        let attachment = self.engine.inner.attached.enter(&self.stream);
         let listener = self.journal.listen(&self.stream, shard)?;
         let (journal, run) = (self.journal.clone(), self.run.clone());
-        Ok(Reader::new(journal, run, listener, self.info.incarnation, facade, from))
+        let incarnation = self.info.incarnation;
+        Ok(Reader::new(journal, run, listener, incarnation, facade, from, attachment))
     }
 }

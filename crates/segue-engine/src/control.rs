@@ -44,6 +44,9 @@ impl Engine {
     /// is empty.
     pub fn control(&self, tenant: &TenantId, run: &RunId) -> Result<ControlInbox, ReadError> {
         let stream = StreamKey::run(tenant, run);
+        if self.inner.supervisor.is_gone(&stream) {
+            return Err(ReadError::NotFound(stream));
+        }
         let run = self.inner.supervisor.find(&stream);
         match &run {
             Some(run) => run.activity.control_opened(),

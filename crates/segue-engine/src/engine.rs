@@ -11,9 +11,12 @@ use tokio::sync::OnceCell;
 
 use crate::{
     agents::{AgentView, Agents},
+    attached::Attached,
+    delete::{self, Deletions},
     ids::{Entropy, Ids},
     projection::Projection,
     recovery,
+    retention::{Retain, Retention},
     shutdown::ShutdownReport,
     snapshot::Snapshots,
     spawner::Spawner,
@@ -37,6 +40,9 @@ pub(crate) struct Inner {
     pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) projection: Projection,
     pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) attached: Arc<Attached>,
+    pub(crate) deletions: Deletions,
+    pub(crate) retention: Retention,
     /// What the shutdown left, once it is over.
     pub(crate) down: OnceCell<ShutdownReport>,
 }
@@ -66,6 +72,10 @@ pub struct Settings {
     pub grace: Duration,
     /// The longest a stop waits for the end of its run.
     pub stop_wait: Duration,
+    /// The most bytes of events that the runs of a session may store together; 0 is no limit.
+    pub session_bytes: u64,
+    /// What is kept of ended runs.
+    pub retain: Retain,
 }
 
 impl Default for Settings {
@@ -74,6 +84,8 @@ impl Default for Settings {
             event_bytes: limits::EVENT_BYTES,
             grace: Duration::from_secs(10),
             stop_wait: Duration::from_secs(30),
+            session_bytes: limits::SESSION_BYTES,
+            retain: Retain::default(),
         }
     }
 }
@@ -109,14 +121,28 @@ impl Engine {
             supervisor: Arc::default(),
             projection,
             snapshots: Arc::default(),
+            attached: Arc::default(),
+            deletions: Deletions::default(),
+            retention: Retention::default(),
             down: OnceCell::new(),
         };
         let engine = Self { inner: Arc::new(inner) };
-        if let Err(error) = recovery::recover(&engine).await {
+        if let Err(error) = engine.begin_again().await {
             engine.inner.projection.stop();
             return Err(error);
         }
+        engine.start_retention();
         Ok(engine)
+    }
+
+    /// Ends or goes on with what a process before this one left.
+    async fn begin_again(&self) -> Result<(), OpenError> {
+        let deletions = delete::resume(self).await?;
+        recovery::recover(self).await?;
+        for deletion in deletions {
+            deletion.go_on(self);
+        }
+        Ok(())
     }
 
     /// The agents as clients see them.

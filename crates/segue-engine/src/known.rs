@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    delete::is_erased,
     engine::Engine,
     projection::{RUNS, rows},
     query::RunView,
@@ -46,6 +47,11 @@ impl StartRun {
         let key = self.key.as_ref().map(StartKey::digest);
         StartMark { digest: Some(hex(&asked)), key }
     }
+}
+
+/// What stands for an id where the id itself must not be kept.
+pub(crate) fn digest_of(id: &str) -> String {
+    hex(&json!(id))
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -111,9 +117,10 @@ impl Engine {
         Ok(Some(self.with_life(tenant, stored.view)))
     }
 
+    /// Whether there is or was a run of this id.
     fn is_used(&self, tenant: &TenantId, run: &RunId) -> bool {
         let info = self.inner.journal.info(&StreamKey::run(tenant, run));
-        !matches!(info, Err(ReadError::NotFound(_)))
+        !matches!(info, Err(ReadError::NotFound(_))) || is_erased(self, tenant, run)
     }
 
     fn row_of_key(

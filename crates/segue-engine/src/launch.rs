@@ -92,6 +92,7 @@ impl Engine {
         }
         self.inner.supervisor.remove(&run.stream);
         drop(seat);
+        self.inner.retention.wake();
         count_end(run.phase().status());
     }
 

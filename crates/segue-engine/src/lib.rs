@@ -8,8 +8,10 @@
 mod agents;
 mod append;
 mod attach;
+mod attached;
 mod clock;
 mod control;
+mod delete;
 mod engine;
 mod ids;
 mod known;
@@ -19,6 +21,7 @@ mod projection;
 mod query;
 mod reader;
 mod recovery;
+mod retention;
 mod run;
 mod sessions;
 mod shutdown;
@@ -34,6 +37,7 @@ pub use append::{AppendError, Appended, Pending};
 pub use attach::RunStream;
 pub use clock::SystemClock;
 pub use control::{ControlInbox, ControlItem, ControlKind};
+pub use delete::DeleteError;
 pub use engine::{Engine, EngineOptions, OpenError, Settings};
 pub use ids::Entropy;
 pub use known::StartKey;
@@ -42,6 +46,7 @@ pub use query::{
     DEFAULT_LIMIT, List, MAX_LIMIT, QueryError, RunQuery, RunView, SessionQuery, SessionView,
 };
 pub use reader::{Facade, Fill, Reader};
+pub use retention::Retain;
 pub use sessions::{CreateSession, SessionError, UpdateSession};
 pub use shutdown::ShutdownReport;
 pub use start::{StartError, StartRun, Started};

@@ -97,6 +97,11 @@ impl Line {
         self.places.iter().map(|place| &place.run)
     }
 
+    /// Whether every place's run is durable.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.places.iter().all(|place| place.is_durable)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.places.len()
     }

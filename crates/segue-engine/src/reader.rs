@@ -21,6 +21,8 @@ use segue_journal::{
     cache::{Encoding, FrameBlock},
 };
 
+use crate::attached::Attachment;
+
 /// A wire protocol: how a record becomes frames.
 ///
 /// Frames are a pure function of the journal and the facade's version (W1); each frame's id
@@ -56,6 +58,8 @@ pub struct Reader<F> {
     facade: F,
     next: Seq,
     listener: Listener,
+    /// Keeps retention away from what is being read.
+    _attachment: Attachment,
 }
 
 impl<F: Facade> Reader<F> {
@@ -66,9 +70,10 @@ impl<F: Facade> Reader<F> {
         incarnation: Incarnation,
         facade: F,
         next: Seq,
+        attachment: Attachment,
     ) -> Self {
         let stream = listener.stream().clone();
-        Self { journal, stream, run, incarnation, facade, next, listener }
+        Self { journal, stream, run, incarnation, facade, next, listener, _attachment: attachment }
     }
 
     /// The last position that was given.

@@ -78,6 +78,10 @@ impl Engine {
             return Err(SessionError::ShuttingDown);
         }
         let id = request.id.unwrap_or_else(|| self.inner.ids.session());
+        if self.inner.supervisor.is_gone(&StreamKey::session(tenant, &id)) {
+            // It is free again in a moment.
+            return Err(AppendError::Retry.into());
+        }
         let metadata = request.metadata.or_else(|| Some(json!({})));
         let changed = Lifecycle::SessionChanged { title: Some(request.title), metadata };
         let stream = StreamKey::session(tenant, &id);
@@ -97,6 +101,9 @@ impl Engine {
         id: &SessionId,
         update: UpdateSession,
     ) -> Result<SessionView, SessionError> {
+        if self.inner.supervisor.is_gone(&StreamKey::session(tenant, id)) {
+            return Err(SessionError::NotFound);
+        }
         let UpdateSession { title, metadata } = update;
         let changed = Lifecycle::SessionChanged { title, metadata };
         match self.commit_to_session(tenant, id, Target::Known, &[changed], &[]).await {
@@ -176,6 +183,6 @@ fn is_shared(key: &StreamKey, session: &StreamKey, target: Target) -> bool {
     match key.kind() {
         StreamKind::Catalogue => true,
         StreamKind::Session => key == session && target == Target::Any,
-        StreamKind::Run | StreamKind::Raw => false,
+        StreamKind::Run | StreamKind::Erased | StreamKind::Raw => false,
     }
 }

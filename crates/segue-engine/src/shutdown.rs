@@ -26,6 +26,7 @@ impl Engine {
 
     async fn shut_down(&self, budget: Duration) -> ShutdownReport {
         self.inner.supervisor.close();
+        self.inner.retention.wake();
         let left_running = self.stop_all(budget).await;
         let flush = self.inner.projection.caught_up(self.inner.journal.position());
         let views_flushed = matches!(tokio::time::timeout(budget, flush).await, Ok(Ok(())));

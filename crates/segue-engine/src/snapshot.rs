@@ -54,6 +54,8 @@ struct Folding {
     ready: Option<Snapshot>,
     /// An event is being folded in; it is still so afterwards if that broke down.
     torn: bool,
+    /// It is the kept fold of a trimmed run, whose events are not there any more.
+    is_final: bool,
 }
 
 /// A fold in use. It is weighed when the use is over, on every path.
@@ -71,12 +73,19 @@ impl RunStream {
     pub async fn snapshot(&self) -> Result<Snapshot, ReadError> {
         let info = self.journal.info(&self.stream)?;
         metrics::counter!("segue_snapshots_total").increment(1);
-        let mut folding = self.snapshots.clone().enter(&self.run, &info).await;
+        let snapshots = &self.engine.inner.snapshots;
+        let mut folding = snapshots.clone().enter(&self.run, &info).await;
         if let Some(ready) = folding.ready_at(info.tail.next) {
             return Ok(ready);
         }
+        if info.tail.closed
+            && info.available_from > Seq::FIRST
+            && let Some(fold) = self.final_fold().await?
+        {
+            folding.get().go_on_from(fold);
+        }
         // Goes along, so that a page whose asker has left still counts.
-        let mut turn = self.snapshots.turn().await;
+        let mut turn = snapshots.turn().await;
         loop {
             let (journal, stream) = (self.journal.clone(), self.stream.clone());
             let page = tokio::task::spawn_blocking(move || {
@@ -94,6 +103,23 @@ impl RunStream {
             }
         }
     }
+}
+
+/// Reads a run and folds all of it but the terminal. For threads that may block.
+pub(crate) fn fold_whole(
+    journal: &dyn Journal,
+    run: &RunId,
+    stream: &StreamKey,
+) -> Result<Fold, ReadError> {
+    let target = journal.info(stream)?.tail.next;
+    let mut folding = Folding::new(run, Seq::FIRST);
+    while !folding.step(journal, stream, target)? {}
+    Ok(folding.fold)
+}
+
+/// A snapshot as clients get it.
+pub(crate) fn snapshot_of(fold: &Fold) -> Snapshot {
+    fold.snapshot(&SnapshotLimits::default())
 }
 
 impl Default for Snapshots {
@@ -125,6 +151,14 @@ impl Snapshots {
         let slot = kept.slots.entry(info.incarnation).or_insert_with(fresh);
         slot.used = used;
         slot.folding.clone()
+    }
+
+    /// The run is erased: its fold goes, once nobody uses it.
+    pub(crate) fn forget(&self, incarnation: Incarnation) {
+        let mut kept = self.lock();
+        if let Some(slot) = kept.slots.remove(&incarnation) {
+            kept.bytes -= slot.cost;
+        }
     }
 
     /// Who has a fold waits here until it may advance it, so that waiting keeps nobody else.
@@ -191,12 +225,17 @@ impl Folding {
     }
 
     fn new(run: &RunId, first: Seq) -> Self {
-        Self { fold: Fold::new(run, first), ready: None, torn: false }
+        Self { fold: Fold::new(run, first), ready: None, torn: false, is_final: false }
+    }
+
+    /// Goes on from a fold that was kept.
+    fn go_on_from(&mut self, fold: Fold) {
+        *self = Self { fold, ready: None, torn: false, is_final: true };
     }
 
     /// Begins anew unless the fold is whole and begins at `first`.
     fn begin_at(&mut self, first: Seq) {
-        if (self.torn || self.fold.from_seq() != first)
+        if (self.torn || (self.fold.from_seq() != first && !self.is_final))
             && let Some(run) = &self.fold.message().run_id
         {
             metrics::counter!("segue_snapshot_restarts_total").increment(1);
@@ -215,21 +254,32 @@ impl Folding {
         stream: &StreamKey,
         target: Seq,
     ) -> Result<Option<Snapshot>, ReadError> {
+        Ok(self.step(journal, stream, target)?.then(|| self.show()))
+    }
+
+    /// Folds the next page in. True once everything before `target` or the terminal is in it.
+    fn step(
+        &mut self,
+        journal: &dyn Journal,
+        stream: &StreamKey,
+        target: Seq,
+    ) -> Result<bool, ReadError> {
         let next = self.fold.seq().next();
         let page = match journal.read(stream, next, ReadLimit::default()) {
             // What was to be folded next is gone.
             Err(ReadError::Trimmed { available_from }) => {
+                self.is_final = false;
                 self.begin_at(available_from);
-                return Ok(None);
+                return Ok(false);
             }
             other => other?,
         };
         for record in &page.records {
             if !self.take(record) {
-                return Ok(Some(self.show()));
+                return Ok(true);
             }
         }
-        Ok((self.fold.seq().next() >= target).then(|| self.show()))
+        Ok(self.fold.seq().next() >= target)
     }
 
     /// Folds a record in, unless it is the terminal.
@@ -259,7 +309,7 @@ impl Folding {
         match &self.ready {
             Some(ready) if ready.seq == self.fold.seq() => ready.clone(),
             _ => {
-                let snapshot = self.fold.snapshot(&SnapshotLimits::default());
+                let snapshot = snapshot_of(&self.fold);
                 self.ready.insert(snapshot).clone()
             }
         }

@@ -6,7 +6,10 @@ use segue_core::{
     AgentName, Ingress, Limits, MessageId, OnRestart, Policy, RunId, SessionId, Source, TenantId,
     lifecycle::StartMark,
 };
-use segue_journal::{StreamKey, views::ViewError};
+use segue_journal::{
+    StreamKey,
+    views::{Value as Cell, ViewError},
+};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -16,6 +19,7 @@ use crate::{
     engine::Engine,
     known::StartKey,
     launch::Plan,
+    projection::{SESSIONS, rows},
     query::RunView,
     run::{Phase, Restart, RunFacts},
     supervisor::{Seat, SeatError},
@@ -118,6 +122,14 @@ pub enum StartError {
         /// The cap.
         max: usize,
     },
+    /// The session's runs store as much as they may together.
+    #[error("the session has {bytes} bytes of events, at most {max} are allowed")]
+    SessionFull {
+        /// What its ended runs store.
+        bytes: u64,
+        /// The cap.
+        max: u64,
+    },
     /// The engine shuts down.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -178,6 +190,8 @@ impl Engine {
                     Ok(seat) => return Ok(seat),
                     Err(SeatError::Busy(run)) => return Err(StartError::Busy(run)),
                     Err(SeatError::Closing) => return Err(StartError::ShuttingDown),
+                    // Its id is free again in a moment.
+                    Err(SeatError::Gone) => return Err(StartError::Journal(AppendError::Retry)),
                     Err(SeatError::Later) => {}
                 }
             }
@@ -204,7 +218,8 @@ impl Engine {
         session: SessionId,
         mark: StartMark,
     ) -> Result<Plan, StartError> {
-        let StartRun { agent, source, input, params, policy, limits, metadata, .. } = request;
+        let limits = self.within_session(tenant, &session, request.limits.clone())?;
+        let StartRun { agent, source, input, params, policy, metadata, .. } = request;
         let on_restart = request.on_restart;
         let is_inline = source.is_some();
         let (agent, source) = self.resolve(agent, source)?;
@@ -234,6 +249,29 @@ impl Engine {
             created_at: self.inner.ids.clock.now(),
         };
         Ok(Plan { facts, source, input, params, policy, mark })
+    }
+
+    /// A run's limits where its session has only so much room left. What its other active runs are
+    /// still to store is not known, so that together they may go over by as much.
+    fn within_session(
+        &self,
+        tenant: &TenantId,
+        session: &SessionId,
+        limits: Limits,
+    ) -> Result<Limits, StartError> {
+        let max = self.inner.settings.session_bytes;
+        if max == 0 {
+            return Ok(limits);
+        }
+        let key = Cell::Text(rows::key(tenant, session.as_str()));
+        let row = self.inner.views.get(SESSIONS, &key)?;
+        let bytes = row.as_ref().and_then(rows::stored_session_of).map_or(0, |stored| stored.bytes);
+        let left = max.saturating_sub(bytes);
+        match (left, limits.bytes) {
+            (0, _) => Err(StartError::SessionFull { bytes, max }),
+            (_, 0) => Ok(Limits { bytes: left, ..limits }),
+            (_, asked) => Ok(Limits { bytes: asked.min(left), ..limits }),
+        }
     }
 
     fn resolve(

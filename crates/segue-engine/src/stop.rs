@@ -106,6 +106,10 @@ impl Engine {
         request: StopRequest,
     ) -> Result<Stopped, StopError> {
         let deadline = Instant::now() + self.inner.settings.stop_wait;
+        let stream = StreamKey::session(tenant, session);
+        if self.inner.supervisor.is_gone(&stream) {
+            return Err(StopError::NotFound);
+        }
         let mut active = self.inner.supervisor.active(&StreamKey::session(tenant, session));
         active.retain(|active| run.is_none_or(|run| run == active));
         // Newest first: none that waits begins because the one before it ends.

@@ -1,7 +1,7 @@
 //! Which runs are alive (E1): one owner a run, one line of runs a session.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -32,6 +32,8 @@ struct Table {
     /// What starts that are under way are known by, with the stops that came meanwhile.
     names: HashMap<String, Vec<StopCommand>>,
     tombstones: Tombstones,
+    /// Sessions that are being deleted and their runs: to everybody else they do not exist.
+    gone: HashSet<StreamKey>,
     closing: bool,
 }
 
@@ -42,6 +44,8 @@ pub(crate) enum SeatError {
     Busy(RunId),
     /// A start of the session is under way; try again when something changed.
     Later,
+    /// The session is being deleted.
+    Gone,
     /// The engine shuts down.
     Closing,
 }
@@ -164,6 +168,9 @@ impl Supervisor {
         if table.closing {
             return Err(SeatError::Closing);
         }
+        if table.gone.contains(session) {
+            return Err(SeatError::Gone);
+        }
         let line = table.lines.entry(session.clone()).or_default();
         let place = line.join(run, policy).map_err(|error| match error {
             LineError::Busy(run) => SeatError::Busy(run),
@@ -226,8 +233,65 @@ impl Supervisor {
         self.table().runs.remove(stream);
     }
 
+    /// A run that is alive and that others may know of.
     pub(crate) fn find(&self, stream: &StreamKey) -> Option<Arc<Run>> {
-        self.table().runs.get(stream).cloned()
+        let table = self.table();
+        table.runs.get(stream).filter(|_| !table.gone.contains(stream)).cloned()
+    }
+
+    /// Hides streams from everybody. From here on nobody takes a place in a hidden session's line.
+    /// False if the first of them is hidden already.
+    pub(crate) fn hide<'a>(&self, streams: impl IntoIterator<Item = &'a StreamKey>) -> bool {
+        let mut table = self.table();
+        let mut new = streams.into_iter().map(|stream| table.gone.insert(stream.clone()));
+        let is_new = new.next().unwrap_or_default();
+        new.for_each(drop);
+        is_new
+    }
+
+    /// They are erased, or were not to be deleted after all.
+    pub(crate) fn show<'a>(&self, streams: impl IntoIterator<Item = &'a StreamKey>) {
+        let mut table = self.table();
+        for stream in streams {
+            table.gone.remove(stream);
+        }
+        drop(table);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether a session or run is being deleted.
+    pub(crate) fn is_gone(&self, stream: &StreamKey) -> bool {
+        self.table().gone.contains(stream)
+    }
+
+    /// Waits until every run that has a place in the session's line is durable.
+    pub(crate) async fn settled(&self, session: &StreamKey) {
+        loop {
+            let changed = self.changed.notified();
+            if self.table().lines.get(session).is_none_or(Line::is_settled) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// The runs of a session that are alive, hidden or not.
+    pub(crate) fn alive_in(&self, tenant: &TenantId, session: &StreamKey) -> Vec<Arc<Run>> {
+        let table = self.table();
+        let Some(line) = table.lines.get(session) else { return Vec::new() };
+        let alive = line.runs().filter_map(|run| table.runs.get(&StreamKey::run(tenant, run)));
+        alive.cloned().collect()
+    }
+
+    /// Waits until nobody has a place in the session's line.
+    pub(crate) async fn left(&self, session: &StreamKey) {
+        loop {
+            let changed = self.changed.notified();
+            if !self.table().lines.contains_key(session) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Whether a start of the run is under way.
@@ -238,6 +302,9 @@ impl Supervisor {
     /// Finds where a stop has to go, and keeps it where the run is on its way.
     pub(crate) fn route_stop(&self, run: &StreamKey, stop: StopCommand) -> StopRoute {
         let mut table = self.table();
+        if table.gone.contains(run) {
+            return StopRoute::Nowhere;
+        }
         if let Some(alive) = table.runs.get(run) {
             return StopRoute::Alive(alive.clone(), stop);
         }
@@ -265,11 +332,9 @@ impl Supervisor {
 
     /// The active runs of a session, in the order of their turns.
     pub(crate) fn active(&self, session: &StreamKey) -> Vec<RunId> {
-        self.table()
-            .lines
-            .get(session)
-            .map(|line| line.runs().cloned().collect())
-            .unwrap_or_default()
+        let table = self.table();
+        let lines = table.lines.get(session).filter(|_| !table.gone.contains(session));
+        lines.map(|line| line.runs().cloned().collect()).unwrap_or_default()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Run>> {

@@ -17,15 +17,18 @@ pub enum StreamKind {
     Run,
     /// A session's lifecycle records.
     Session,
-    /// A tenant's sessions, created and deleted.
+    /// A tenant's sessions, created and deleted, and its deletions under way.
     Catalogue,
+    /// The name of an erased run, which is never given again: closed and without records.
+    Erased,
     /// Anybody's bytes.
     Raw,
 }
 
 impl StreamKind {
     /// Every kind.
-    pub const ALL: [StreamKind; 4] = [Self::Run, Self::Session, Self::Catalogue, Self::Raw];
+    pub const ALL: [StreamKind; 5] =
+        [Self::Run, Self::Session, Self::Catalogue, Self::Erased, Self::Raw];
 
     /// The persisted letter.
     pub fn letter(self) -> &'static str {
@@ -33,6 +36,7 @@ impl StreamKind {
             Self::Run => "r",
             Self::Session => "s",
             Self::Catalogue => "c",
+            Self::Erased => "e",
             Self::Raw => "w",
         }
     }
@@ -119,6 +123,16 @@ impl StreamKey {
     /// The tenant's catalogue of sessions.
     pub fn catalogue(tenant: &TenantId) -> Self {
         Self::new(tenant, StreamKind::Catalogue, "sessions")
+    }
+
+    /// The tenant's deletions that are not done.
+    pub fn deletions(tenant: &TenantId) -> Self {
+        Self::new(tenant, StreamKind::Catalogue, "deletions")
+    }
+
+    /// The tombstone of a run. `digest` stands for the run's id: at most 128 letters and digits.
+    pub fn erased(tenant: &TenantId, digest: &str) -> Self {
+        Self::new(tenant, StreamKind::Erased, digest)
     }
 
     fn new(tenant: &TenantId, kind: StreamKind, id: &str) -> Self {

@@ -9,7 +9,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use segue_core::{EventError, IdError, Seq};
-use segue_engine::{AppendError, QueryError, SessionError, StartError, StopError};
+use segue_engine::{AppendError, DeleteError, QueryError, SessionError, StartError, StopError};
 use segue_journal::ReadError;
 use serde_json::{Map, Value, json};
 
@@ -69,6 +69,7 @@ codes! {
     SessionExists = CONFLICT, "session_exists", "The session exists";
     SessionBusy = CONFLICT, "session_busy", "The session is busy";
     RunExists = CONFLICT, "run_exists", "The run id was used before";
+    SessionFull = CONFLICT, "session_full", "The session is over its limit";
     RunEnded = CONFLICT, "run_ended", "The run has ended";
     RunLimit = CONFLICT, "run_limit", "The run is over its limit";
     /// The key or the run id was used for another request.
@@ -221,6 +222,7 @@ impl From<StartError> for Problem {
             StartError::BadParams(_) => Code::BadParams,
             StartError::Busy(_) => Code::SessionBusy,
             StartError::RunExists => Code::RunExists,
+            StartError::SessionFull { .. } => Code::SessionFull,
             StartError::Different(_) => Code::DifferentStart,
             StartError::InputTooLarge { .. } => Code::EventTooLarge,
             StartError::ShuttingDown => Code::ShuttingDown,
@@ -242,6 +244,18 @@ impl From<StopError> for Problem {
         let code = match error {
             StopError::NotFound => Code::NotFound,
             StopError::Unreadable => Code::Corrupt,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<DeleteError> for Problem {
+    fn from(error: DeleteError) -> Self {
+        let code = match error {
+            DeleteError::NotFound => Code::NotFound,
+            DeleteError::ShuttingDown => Code::ShuttingDown,
+            DeleteError::Journal(error) => return error.into(),
+            DeleteError::View(error) => return QueryError::View(error).into(),
         };
         Self::new(code, error.to_string())
     }

@@ -50,7 +50,11 @@ pub(crate) async fn serve(
         agents: agents(&config)?,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(|out| getrandom::fill(out).expect("the system has randomness")),
-        settings: Settings::default(),
+        settings: Settings {
+            session_bytes: config.session_bytes,
+            retain: config.retain,
+            ..Settings::default()
+        },
     };
     let mut stop = pin!(stop);
     let engine = tokio::select! {

@@ -44,6 +44,11 @@ impl EventRecord {
         Self::bytes(event.name().as_bytes(), event.json())
     }
 
+    /// The stored form of a type, at most 64 bytes, and its object on one line.
+    pub(crate) fn encode_json(name: &str, json: &[u8]) -> Bytes {
+        Self::bytes(name.as_bytes(), json)
+    }
+
     /// A record of a type and its object. `None` if the type is too long for one.
     pub(super) fn of_parts(name: &str, json: &[u8]) -> Option<Self> {
         let fits = u8::try_from(name.len()).is_ok();

@@ -1,27 +1,35 @@
 //! Records of session and catalogue streams, folded into rows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use segue_core::{
     EventRecord, RunId, RunStatus, Seq, SessionId, TenantId, Timestamp, lifecycle::Lifecycle,
 };
 use segue_journal::{
     Journal, ReadError, ReadLimit, Record, StreamKey, StreamKind,
-    views::{Change, Checkpoint, Row, Value as Cell, ViewError, ViewStore},
+    views::{Change, Checkpoint, Compare, Row, Select, Value as Cell, ViewError, ViewStore},
 };
 use serde_json::json;
 
-use super::rows::{RUNS, SESSIONS, StoredRun, key, of_run, of_session, session_of, stored_run_of};
+use super::rows::{
+    Kept, RUNS, SESSIONS, StoredRun, StoredSession, TOTALS, is_of_session, key, of_run, of_session,
+    stored_run_of, stored_session_of,
+};
 use crate::query::{RunView, SessionView};
 
-/// A fold in progress: rows that changed lie over those of the store.
+/// How many rows of a deleted session are looked up at once.
+const ROWS_AT_ONCE: usize = 1000;
+
+/// A fold in progress: rows that changed, or went, lie over those of the store.
 pub(super) struct Fold<'a> {
     views: &'a dyn ViewStore,
-    rows: HashMap<(&'static str, String), Row>,
+    rows: HashMap<(&'static str, String), Option<Row>>,
     checkpoints: Vec<Checkpoint>,
+    /// Sessions that were erased: one of the same name is folded from its beginning.
+    erased: HashSet<StreamKey>,
 }
 
-/// The session that a stream belongs to.
+/// The session that a record is about.
 struct Place {
     tenant: TenantId,
     session: SessionId,
@@ -29,7 +37,8 @@ struct Place {
 
 impl<'a> Fold<'a> {
     pub(super) fn new(views: &'a dyn ViewStore) -> Self {
-        Self { views, rows: HashMap::new(), checkpoints: Vec::new() }
+        let (rows, checkpoints, erased) = Default::default();
+        Self { views, rows, checkpoints, erased }
     }
 
     /// Folds a stream from its checkpoint to its tail.
@@ -38,22 +47,27 @@ impl<'a> Fold<'a> {
         journal: &dyn Journal,
         stream: &StreamKey,
     ) -> Result<(), ViewError> {
-        let mut next = self.views.checkpoint(stream)?.next();
+        let Some(tenant) = folded_of(stream) else { return Ok(()) };
+        let is_new = self.erased.contains(stream);
+        let done = if is_new { Seq::ZERO } else { self.views.checkpoint(stream)? };
+        let mut next = done.next();
         loop {
             let page = match journal.read(stream, next, ReadLimit::default()) {
                 Ok(page) => page,
-                Err(error) => match after_damage(stream, error)? {
-                    Some(readable) => {
-                        next = readable;
-                        continue;
-                    }
-                    None => break,
-                },
+                // The catalogue says what becomes of its rows.
+                Err(ReadError::NotFound(_)) => {
+                    next = Seq::FIRST;
+                    break;
+                }
+                Err(error) => {
+                    next = after_damage(stream, error)?;
+                    continue;
+                }
             };
             let Some(last) = page.records.last() else { break };
             next = last.seq.next();
             for record in page.records {
-                self.record(stream, record)?;
+                self.record(&tenant, stream, record)?;
             }
         }
         self.checkpoints.push(Checkpoint { stream: stream.clone(), seq: next.prev() });
@@ -62,31 +76,66 @@ impl<'a> Fold<'a> {
 
     /// What is to be written.
     pub(super) fn finish(self) -> (Vec<Change>, Vec<Checkpoint>) {
-        let put = |((table, _), row)| Change::Put { table, row };
-        (self.rows.into_iter().map(put).collect(), self.checkpoints)
+        let change = |((table, key), row)| match row {
+            Some(row) => Change::Put { table, row },
+            None => Change::Delete { table, key: Cell::Text(key) },
+        };
+        (self.rows.into_iter().map(change).collect(), self.checkpoints)
     }
 
-    fn record(&mut self, stream: &StreamKey, record: Record) -> Result<(), ViewError> {
-        let at = record.at;
+    fn record(
+        &mut self,
+        tenant: &TenantId,
+        stream: &StreamKey,
+        record: Record,
+    ) -> Result<(), ViewError> {
+        let (at, seq) = (record.at, record.seq);
         let lifecycle = EventRecord::decode(record.bytes).ok();
         let lifecycle = lifecycle.as_ref().and_then(Lifecycle::from_record);
-        let (Some(lifecycle), Some(place)) = (lifecycle, place_of(stream)) else {
-            metrics::counter!("segue_projection_unknown_records_total").increment(1);
-            return Ok(());
-        };
-        self.fold(&place, lifecycle, at)
+        if let Some(lifecycle) = lifecycle {
+            if stream.kind() == StreamKind::Catalogue {
+                return self.catalogue(tenant, lifecycle);
+            }
+            if let Ok(session) = SessionId::parse(stream.id()) {
+                return self.session_record(
+                    &Place { tenant: tenant.clone(), session },
+                    lifecycle,
+                    seq,
+                    at,
+                );
+            }
+        }
+        metrics::counter!("segue_projection_unknown_records_total").increment(1);
+        Ok(())
     }
 
-    fn fold(&mut self, place: &Place, record: Lifecycle, at: Timestamp) -> Result<(), ViewError> {
+    /// The session's own stream says the rest. What it said went with it.
+    fn catalogue(&mut self, tenant: &TenantId, record: Lifecycle) -> Result<(), ViewError> {
+        if let Lifecycle::SessionErased { session_id: session } = record {
+            let stream = StreamKey::session(tenant, &session);
+            self.erase(&Place { tenant: tenant.clone(), session })?;
+            self.checkpoints.push(Checkpoint { stream: stream.clone(), seq: Seq::ZERO });
+            self.erased.insert(stream);
+        }
+        Ok(())
+    }
+
+    fn session_record(
+        &mut self,
+        place: &Place,
+        record: Lifecycle,
+        seq: Seq,
+        at: Timestamp,
+    ) -> Result<(), ViewError> {
         match record {
             Lifecycle::SessionChanged { title, metadata } => {
-                let session = self.session(place, at)?;
-                let title = title.unwrap_or(session.title);
-                let metadata = metadata.unwrap_or(session.metadata);
-                let view = SessionView { title, metadata, updated_at: at, ..session };
-                self.put_session(place, &view);
+                let StoredSession { view, bytes } = self.session(place, at)?;
+                let title = title.unwrap_or(view.title);
+                let metadata = metadata.unwrap_or(view.metadata);
+                let view = SessionView { title, metadata, updated_at: at, ..view };
+                self.put_session(place, &StoredSession { view, bytes });
             }
-            Lifecycle::MessageCreated { .. } => self.touch(place, at)?,
+            Lifecycle::MessageCreated { .. } => self.touch(place, at, 0)?,
             Lifecycle::RunCreated { run_id, message_id, agent, status, metadata, mark } => {
                 let view = RunView {
                     id: run_id,
@@ -104,46 +153,118 @@ impl<'a> Fold<'a> {
                     usage: None,
                     metadata,
                 };
-                self.put_run(place, &StoredRun { view, mark });
-                self.touch(place, at)?;
+                self.put_run(place, &StoredRun { view, mark, bytes: 0, final_seq: None });
+                self.touch(place, at, 0)?;
             }
             Lifecycle::RunChanged { run_id, status } => {
-                if let Some(StoredRun { view, mark }) = self.run(place, &run_id)? {
-                    let view = RunView { status, started_at: Some(at), ..view };
-                    self.put_run(place, &StoredRun { view, mark });
+                if let Some(run) = self.run(place, &run_id)? {
+                    let view = RunView { status, started_at: Some(at), ..run.view };
+                    self.put_run(place, &StoredRun { view, ..run });
+                    self.touch(place, at, 0)?;
                 }
-                self.touch(place, at)?;
             }
-            Lifecycle::RunEnded { run_id, ending } => {
-                if let Some(StoredRun { view, mark }) = self.run(place, &run_id)? {
-                    let view = view.with_ending(ending, at);
-                    self.put_run(place, &StoredRun { view, mark });
+            Lifecycle::RunEnded { run_id, ending, bytes } => {
+                if let Some(run) = self.run(place, &run_id)? {
+                    let view = run.view.with_ending(ending, at);
+                    self.put_run(place, &StoredRun { view, bytes, ..run });
+                    self.touch(place, at, signed(bytes))?;
+                    self.keep(place, |kept| kept.with(bytes))?;
                 }
-                self.touch(place, at)?;
             }
-            // The session's own stream says the rest.
-            Lifecycle::SessionCreated { .. } | Lifecycle::Unknown => {}
+            Lifecycle::MessageFinal { run_id } => {
+                if let Some(run) = self.run(place, &run_id)?.filter(|run| run.final_seq.is_none()) {
+                    let bytes = run.bytes;
+                    self.put_run(place, &StoredRun { final_seq: Some(seq), ..run });
+                    let updated_at = self.session(place, at)?.view.updated_at;
+                    self.touch(place, updated_at, -signed(bytes))?;
+                    self.keep(place, |kept| kept.without(bytes))?;
+                }
+            }
+            Lifecycle::SessionDeleted { .. } => self.erase(place)?,
+            Lifecycle::SessionCreated { .. }
+            | Lifecycle::SessionErased { .. }
+            | Lifecycle::DeletionBegun { .. }
+            | Lifecycle::DeletionDone { .. }
+            | Lifecycle::Unknown => {}
         }
         Ok(())
     }
 
-    fn touch(&mut self, place: &Place, at: Timestamp) -> Result<(), ViewError> {
+    /// Something happened in the session, and so many bytes of its runs came or went.
+    fn touch(&mut self, place: &Place, at: Timestamp, bytes: i64) -> Result<(), ViewError> {
         let session = self.session(place, at)?;
-        self.put_session(place, &SessionView { updated_at: at, ..session });
+        let bytes = session.bytes.saturating_add_signed(bytes);
+        let view = SessionView { updated_at: at, ..session.view };
+        self.put_session(place, &StoredSession { view, bytes });
         Ok(())
     }
 
-    fn session(&self, place: &Place, at: Timestamp) -> Result<SessionView, ViewError> {
+    /// Changes the sums of the tenant.
+    fn keep(&mut self, place: &Place, change: impl Fn(Kept) -> Kept) -> Result<(), ViewError> {
+        let tenant = &place.tenant;
+        let row = self.row(TOTALS, tenant.to_string())?;
+        let kept = change(row.as_ref().map_or_else(Kept::default, Kept::of));
+        self.rows.insert((TOTALS, tenant.to_string()), Some(kept.row(tenant)));
+        Ok(())
+    }
+
+    /// The rows of a session and of its runs go.
+    fn erase(&mut self, place: &Place) -> Result<(), ViewError> {
+        let Place { tenant, session } = place;
+        self.rows.insert((SESSIONS, key(tenant, session.as_str())), None);
+        let is_own = |row: &Row| is_of_session(row, tenant, session);
+        let over = self.rows.iter().filter(|(_, row)| row.as_ref().is_some_and(is_own));
+        let over: Vec<String> = over
+            .filter(|((table, _), _)| *table == RUNS)
+            .map(|((_, key), _)| key.clone())
+            .collect();
+        for key in over {
+            self.erase_run(place, key)?;
+        }
+        let mut after = None;
+        loop {
+            let rows = self.views.select(&runs_of(place, after.take()))?;
+            for row in &rows {
+                if let Some(Cell::Text(key)) = row.first() {
+                    self.erase_run(place, key.clone())?;
+                }
+            }
+            match rows.last() {
+                Some(last) if rows.len() == ROWS_AT_ONCE => {
+                    after = Some((last[CREATED_AT].clone(), last[0].clone()));
+                }
+                Some(_) | None => return Ok(()),
+            }
+        }
+    }
+
+    fn erase_run(&mut self, place: &Place, key: String) -> Result<(), ViewError> {
+        let run = self.row(RUNS, key.clone())?.as_ref().and_then(stored_run_of);
+        if let Some(run) = run
+            && run.view.ended_at.is_some()
+            && run.final_seq.is_none()
+        {
+            self.keep(place, |kept| kept.without(run.bytes))?;
+        }
+        self.rows.insert((RUNS, key), None);
+        Ok(())
+    }
+
+    fn session(&self, place: &Place, at: Timestamp) -> Result<StoredSession, ViewError> {
         let row = self.row(SESSIONS, key(&place.tenant, place.session.as_str()))?;
-        Ok(row.as_ref().and_then(session_of).unwrap_or_else(|| SessionView {
-            id: place.session.clone(),
-            title: None,
-            status: "idle",
-            active_runs: Vec::new(),
-            metadata: json!({}),
-            created_at: at,
-            updated_at: at,
-        }))
+        let new = || StoredSession {
+            view: SessionView {
+                id: place.session.clone(),
+                title: None,
+                status: "idle",
+                active_runs: Vec::new(),
+                metadata: json!({}),
+                created_at: at,
+                updated_at: at,
+            },
+            bytes: 0,
+        };
+        Ok(row.as_ref().and_then(stored_session_of).unwrap_or_else(new))
     }
 
     fn run(&self, place: &Place, run: &RunId) -> Result<Option<StoredRun>, ViewError> {
@@ -152,40 +273,62 @@ impl<'a> Fold<'a> {
 
     fn row(&self, table: &'static str, key: String) -> Result<Option<Row>, ViewError> {
         match self.rows.get(&(table, key.clone())) {
-            Some(row) => Ok(Some(row.clone())),
+            Some(row) => Ok(row.clone()),
             None => self.views.get(table, &Cell::Text(key)),
         }
     }
 
-    fn put_session(&mut self, place: &Place, view: &SessionView) {
-        let key = key(&place.tenant, view.id.as_str());
-        self.rows.insert((SESSIONS, key), of_session(&place.tenant, view));
+    fn put_session(&mut self, place: &Place, session: &StoredSession) {
+        let key = key(&place.tenant, session.view.id.as_str());
+        self.rows.insert((SESSIONS, key), Some(of_session(&place.tenant, session)));
     }
 
     fn put_run(&mut self, place: &Place, run: &StoredRun) {
         let key = key(&place.tenant, run.view.id.as_str());
-        self.rows.insert((RUNS, key), of_run(&place.tenant, run));
+        self.rows.insert((RUNS, key), Some(of_run(&place.tenant, run)));
     }
 }
 
-fn place_of(stream: &StreamKey) -> Option<Place> {
+/// Whose stream it is; `None` for one that folds to nothing.
+fn folded_of(stream: &StreamKey) -> Option<TenantId> {
     let tenant = TenantId::parse(stream.tenant()).ok()?;
-    match stream.kind() {
-        StreamKind::Session => Some(Place { tenant, session: SessionId::parse(stream.id()).ok()? }),
-        // A catalogue's records name their session themselves and fold to nothing yet.
-        StreamKind::Catalogue | StreamKind::Run | StreamKind::Raw => {
-            Some(Place { tenant, session: SessionId::parse("none").ok()? })
-        }
+    let is_folded = match stream.kind() {
+        StreamKind::Session => true,
+        StreamKind::Catalogue => *stream == StreamKey::catalogue(&tenant),
+        StreamKind::Run | StreamKind::Erased | StreamKind::Raw => false,
+    };
+    is_folded.then_some(tenant)
+}
+
+/// The place of `created_at` in a run's row.
+const CREATED_AT: usize = 12;
+
+fn runs_of(place: &Place, after: Option<(Cell, Cell)>) -> Select {
+    let text = |text: &str| Cell::Text(text.to_owned());
+    Select {
+        table: RUNS,
+        filter: vec![
+            ("tenant", Compare::Eq, text(place.tenant.as_str())),
+            ("session_id", Compare::Eq, text(place.session.as_str())),
+        ],
+        order_by: "created_at",
+        descending: false,
+        after,
+        limit: ROWS_AT_ONCE,
     }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// Where the fold goes on after what cannot be read: a damaged record must not keep those after it
-/// from being folded. `None` if the stream is gone.
-fn after_damage(stream: &StreamKey, error: ReadError) -> Result<Option<Seq>, ViewError> {
+/// from being folded.
+fn after_damage(stream: &StreamKey, error: ReadError) -> Result<Seq, ViewError> {
     let next = match error {
-        ReadError::NotFound(_) => None,
-        ReadError::Trimmed { available_from } => Some(available_from),
-        ReadError::Corrupt { seq, .. } => Some(seq.next()),
+        ReadError::NotFound(_) => Seq::FIRST,
+        ReadError::Trimmed { available_from } => available_from,
+        ReadError::Corrupt { seq, .. } => seq.next(),
         ReadError::Io(what) => return Err(ViewError::Store(what)),
     };
     metrics::counter!("segue_projection_damaged_records_total").increment(1);

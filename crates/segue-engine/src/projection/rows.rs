@@ -4,7 +4,9 @@ use segue_core::{
     AgentName, MessageId, RunId, RunStatus, Seq, SessionId, TenantId, Timestamp,
     lifecycle::StartMark,
 };
-use segue_journal::views::{Column, ColumnKind, Row, Schema, Table, Value as Cell};
+use segue_journal::views::{
+    Column, ColumnKind, Row, Schema, Table, Value as Cell, ViewError, ViewStore,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -14,6 +16,8 @@ use crate::query::{RunView, SessionView};
 pub(crate) const RUNS: &str = "runs";
 /// The table of sessions.
 pub(crate) const SESSIONS: &str = "sessions";
+/// The table of sums, a row a tenant.
+pub(crate) const TOTALS: &str = "totals";
 
 const fn text(name: &'static str) -> Column {
     Column { name, kind: ColumnKind::Text }
@@ -24,9 +28,11 @@ const fn int(name: &'static str) -> Column {
 }
 
 /// The tables that the engine keeps. `key` is `<tenant>/<id>`; times are milliseconds since the
-/// Unix epoch; `error`, `usage` and `metadata` are JSON.
+/// Unix epoch; `error`, `usage` and `metadata` are JSON. `bytes` are those of events' JSON: of a run
+/// once it has ended, of a session and in the totals of ended runs that are not trimmed. `final_seq` is the place
+/// of a trimmed run's `message.final` in its session's stream.
 pub const SCHEMA: Schema = Schema {
-    version: 2,
+    version: 3,
     tables: &[
         Table {
             name: SESSIONS,
@@ -38,6 +44,7 @@ pub const SCHEMA: Schema = Schema {
                 text("metadata"),
                 int("created_at"),
                 int("updated_at"),
+                int("bytes"),
             ],
             indexes: &[&["tenant", "created_at"]],
         },
@@ -61,26 +68,86 @@ pub const SCHEMA: Schema = Schema {
                 int("ended_at"),
                 text("start_key"),
                 text("start_digest"),
+                int("bytes"),
+                int("final_seq"),
             ],
             indexes: &[
                 &["tenant", "created_at"],
                 &["tenant", "status", "created_at"],
                 &["tenant", "session_id", "created_at"],
                 &["start_key", "created_at"],
+                &["tenant", "final_seq", "ended_at"],
             ],
         },
+        Table { name: TOTALS, columns: &[text("tenant"), int("runs"), int("bytes")], indexes: &[] },
     ],
 };
 
-/// A run's row: what clients see of it, and by what its start is known.
+/// A run's row: what clients see of it, by what its start is known, and what is stored of it.
 pub(crate) struct StoredRun {
     pub(crate) view: RunView,
     pub(crate) mark: StartMark,
+    /// Of its events' JSON; zero before its end.
+    pub(crate) bytes: u64,
+    /// Where its final message is, in its session's stream, if it is trimmed.
+    pub(crate) final_seq: Option<Seq>,
+}
+
+/// A session's row: what clients see of it, and what is stored of it.
+pub(crate) struct StoredSession {
+    pub(crate) view: SessionView,
+    /// Of the ended runs' events that are not trimmed.
+    pub(crate) bytes: u64,
+}
+
+/// How many runs that have ended are not trimmed, and the bytes of their events' JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) runs: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Kept {
+    /// With a run more.
+    pub(crate) fn with(self, bytes: u64) -> Self {
+        Self { runs: self.runs + 1, bytes: self.bytes.saturating_add(bytes) }
+    }
+
+    /// With a run less.
+    pub(crate) fn without(self, bytes: u64) -> Self {
+        Self { runs: self.runs.saturating_sub(1), bytes: self.bytes.saturating_sub(bytes) }
+    }
+
+    pub(crate) fn of(row: &Row) -> Self {
+        let at = |at| count_of(row.get(at)).unwrap_or_default();
+        Self { runs: at(1), bytes: at(2) }
+    }
+
+    pub(crate) fn row(self, tenant: &TenantId) -> Row {
+        vec![Cell::Text(tenant.to_string()), count(self.runs), count(self.bytes)]
+    }
+}
+
+/// What is kept of a tenant's ended runs.
+pub(crate) fn kept(views: &dyn ViewStore, tenant: &TenantId) -> Result<Kept, ViewError> {
+    let row = views.get(TOTALS, &Cell::Text(tenant.to_string()))?;
+    Ok(row.as_ref().map_or_else(Kept::default, Kept::of))
 }
 
 /// What a start's key is found by.
 pub(crate) fn start_key(tenant: &TenantId, session: &SessionId, key: &str) -> String {
     format!("{tenant}/{session}/{key}")
+}
+
+fn count(n: u64) -> Cell {
+    Cell::Int(i64::try_from(n).unwrap_or(i64::MAX))
+}
+
+fn count_of(cell: Option<&Cell>) -> Option<u64> {
+    match cell {
+        Some(Cell::Int(n)) => u64::try_from(*n).ok(),
+        Some(Cell::Text(_) | Cell::Null) | None => None,
+    }
 }
 
 /// The primary key of a row.
@@ -101,6 +168,11 @@ pub(crate) fn page_after(table: &str, row: &Row) -> Option<String> {
     }
 }
 
+/// The place of a run's row among all by the time of their end.
+pub(crate) fn place_by_end(row: &Row) -> Option<(Cell, Cell)> {
+    Some((row.get(14)?.clone(), row.first()?.clone()))
+}
+
 /// Reads what [`page_after`] wrote.
 pub(crate) fn parse_page(text: &str) -> Option<(Cell, Cell)> {
     let (at, key) = text.split_once(':')?;
@@ -110,7 +182,7 @@ pub(crate) fn parse_page(text: &str) -> Option<(Cell, Cell)> {
 /// The row of a run.
 pub(crate) fn of_run(tenant: &TenantId, run: &StoredRun) -> Row {
     let time_or_null = |at: Option<Timestamp>| at.map_or(Cell::Null, time);
-    let StoredRun { view, mark } = run;
+    let StoredRun { view, mark, bytes, final_seq } = run;
     let key_of = |digest: &String| start_key(tenant, &view.session_id, digest);
     let text_or_null = |text: Option<String>| text.map_or(Cell::Null, Cell::Text);
     vec![
@@ -131,6 +203,8 @@ pub(crate) fn of_run(tenant: &TenantId, run: &StoredRun) -> Row {
         time_or_null(view.ended_at),
         text_or_null(mark.key.as_ref().map(key_of)),
         text_or_null(mark.digest.clone()),
+        count(*bytes),
+        final_seq.map_or(Cell::Null, |seq| count(seq.0)),
     ]
 }
 
@@ -138,7 +212,9 @@ pub(crate) fn of_run(tenant: &TenantId, run: &StoredRun) -> Row {
 pub(crate) fn stored_run_of(row: &Row) -> Option<StoredRun> {
     let key = text_of(row.get(15)?).and_then(|key| key.rsplit('/').next()).map(str::to_owned);
     let mark = StartMark { digest: text_of(row.get(16)?).map(str::to_owned), key };
-    Some(StoredRun { view: run_of(row)?, mark })
+    let bytes = count_of(row.get(17)).unwrap_or_default();
+    let final_seq = count_of(row.get(18)).map(Seq);
+    Some(StoredRun { view: run_of(row)?, mark, bytes, final_seq })
 }
 
 /// What a run's row says. `last_seq` is not kept in the row: the journal knows it.
@@ -162,7 +238,8 @@ pub(crate) fn run_of(row: &Row) -> Option<RunView> {
 }
 
 /// The row of a session.
-pub(crate) fn of_session(tenant: &TenantId, view: &SessionView) -> Row {
+pub(crate) fn of_session(tenant: &TenantId, session: &StoredSession) -> Row {
+    let StoredSession { view, bytes } = session;
     vec![
         Cell::Text(key(tenant, view.id.as_str())),
         Cell::Text(tenant.to_string()),
@@ -171,7 +248,14 @@ pub(crate) fn of_session(tenant: &TenantId, view: &SessionView) -> Row {
         json(Some(&view.metadata)),
         time(view.created_at),
         time(view.updated_at),
+        count(*bytes),
     ]
+}
+
+/// What a session's row says, with what is stored of it.
+pub(crate) fn stored_session_of(row: &Row) -> Option<StoredSession> {
+    let bytes = count_of(row.get(7)).unwrap_or_default();
+    Some(StoredSession { view: session_of(row)?, bytes })
 }
 
 /// What a session's row says, as if nothing ran in it.
@@ -185,6 +269,12 @@ pub(crate) fn session_of(row: &Row) -> Option<SessionView> {
         created_at: time_of(row.get(5)?)?,
         updated_at: time_of(row.get(6)?)?,
     })
+}
+
+/// Whether a run's row is of this session.
+pub(crate) fn is_of_session(row: &Row, tenant: &TenantId, session: &SessionId) -> bool {
+    let is = |at: usize, text: &str| row.get(at).and_then(text_of) == Some(text);
+    is(1, tenant.as_str()) && is(3, session.as_str())
 }
 
 fn text_of(cell: &Cell) -> Option<&str> {

@@ -39,7 +39,8 @@ pub(crate) fn terminal_parts(
     let ending = Ending::from(&outcome);
     // Whatever the end, the run shows what it cost.
     let ending = Ending { usage: ending.usage.or_else(|| log.usage()), ..ending };
-    let ended = Lifecycle::RunEnded { run_id: facts.run.clone(), ending };
+    let bytes = log.bytes();
+    let ended = Lifecycle::RunEnded { run_id: facts.run.clone(), ending, bytes };
     let session = StreamKey::session(&facts.tenant, &facts.session);
     vec![
         Part { stream, op, epoch: Epoch(FIRST_EPOCH + 1) },

@@ -191,6 +191,11 @@ impl RunLog {
         self.next
     }
 
+    /// The bytes of its events' JSON.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     fn count(&mut self, event: &Event) {
         self.events += 1;
         self.bytes += event.json().len() as u64;

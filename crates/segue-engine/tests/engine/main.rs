@@ -6,6 +6,7 @@
 
 mod accepted;
 mod append;
+mod delete;
 mod detached;
 mod faults;
 mod hammer;
@@ -15,6 +16,7 @@ mod races;
 mod recovery;
 mod repeated;
 mod restarts;
+mod retention;
 mod shutdown;
 mod snapshot;
 mod stop;

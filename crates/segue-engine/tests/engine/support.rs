@@ -274,6 +274,16 @@ impl Stage {
     }
 
     pub async fn over(journal: Arc<dyn Journal>, puppet: Arc<Puppet>) -> Self {
+        let settings = Settings { event_bytes: 4096, ..Settings::default() };
+        Self::with(journal, puppet, settings, Arc::new(TickingClock::default())).await
+    }
+
+    pub async fn with(
+        journal: Arc<dyn Journal>,
+        puppet: Arc<Puppet>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let agents = Agents::default()
             .with(agent("puppet"), "test", puppet.clone())
             .with(agent("push"), "push", Arc::new(Push))
@@ -282,9 +292,9 @@ impl Stage {
             journal: journal.clone(),
             views: Arc::new(MemoryViews::new(SCHEMA).unwrap()),
             agents,
-            clock: Arc::new(TickingClock::default()),
+            clock,
             entropy: seeded(42),
-            settings: Settings { event_bytes: 4096, ..Settings::default() },
+            settings,
         };
         Self { engine: Engine::open(options).await.unwrap(), puppet, journal }
     }
@@ -335,6 +345,13 @@ impl Stage {
         self.follow_from(run, Seq::FIRST).await
     }
 
+    /// Stops a run and gives everything that a client sees of it.
+    pub async fn follow_after_stop(&self, run: &RunId) -> Vec<Value> {
+        let stop = segue_engine::StopRequest::by_user();
+        self.engine.stop_run(tenant(), run, stop).await.unwrap();
+        self.follow(run).await
+    }
+
     pub async fn follow_from(&self, run: &RunId, from: Seq) -> Vec<Value> {
         let attached = self.engine.attach(tenant(), run).unwrap();
         let shard = self.engine.shard();
@@ -381,7 +398,7 @@ impl Stage {
 }
 
 /// NDJSON.
-struct Lines;
+pub struct Lines;
 
 impl Facade for Lines {
     fn encoding(&self) -> Option<Encoding> {
@@ -395,7 +412,7 @@ impl Facade for Lines {
     }
 }
 
-fn lines(bytes: &Bytes) -> Vec<Value> {
+pub fn lines(bytes: &Bytes) -> Vec<Value> {
     bytes
         .split(|b| *b == b'\n')
         .filter(|l| !l.is_empty())

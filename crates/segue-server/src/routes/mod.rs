@@ -37,7 +37,10 @@ fn router(app: App) -> Router {
         .route("/metrics", get(ops::metrics))
         .route("/v1/agents", get(agents::list))
         .route("/v1/sessions", get(sessions::list).post(sessions::create))
-        .route("/v1/sessions/{sid}", get(sessions::show).patch(sessions::update))
+        .route(
+            "/v1/sessions/{sid}",
+            get(sessions::show).patch(sessions::update).delete(sessions::delete),
+        )
         .route("/v1/sessions/{sid}/runs", post(start::start))
         .route("/v1/sessions/{sid}/stop", post(stop::session))
         .route("/v1/runs", get(runs::list))

@@ -93,6 +93,16 @@ pub(super) async fn show(
     Ok(Json(Shown::new(&call, session)))
 }
 
+/// Answered when nobody sees the session any more; what is stored of it goes soon after.
+pub(super) async fn delete(
+    call: Call,
+    PathId(id): PathId<SessionId>,
+) -> Result<StatusCode, Problem> {
+    call.principal.need_admin("the deletion of a session")?;
+    call.engine().delete_session(call.tenant(), &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 pub(super) async fn update(
     call: Call,
     PathId(id): PathId<SessionId>,

@@ -17,6 +17,7 @@ mod control;
 mod cursors;
 mod disk;
 mod events;
+mod kept;
 mod late;
 mod page;
 mod policies;

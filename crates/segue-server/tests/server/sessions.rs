@@ -67,7 +67,7 @@ async fn e14_a_session_shows_its_runs_and_its_clients() {
 async fn what_comes_later_does_not_exist() {
     let host = host().await;
     host.run("push").await;
-    read(host.request(Method::DELETE, "/v1/sessions/s0")).await.problem(405, "method_not_allowed");
+    read(host.request(Method::PUT, "/v1/sessions/s0")).await.problem(405, "method_not_allowed");
     for path in
         ["/v1/sessions/s0/messages", "/v1/sessions/s0/events", "/v1/events", "/openapi.json", "/v2"]
     {

@@ -26,6 +26,10 @@ pub(super) struct RawFile {
     pub(super) default_agent: At<String>,
     pub(super) segment_mib: At<u64>,
     pub(super) hot_mib: At<u64>,
+    pub(super) session_mib: At<u64>,
+    pub(super) retain_days: At<u64>,
+    pub(super) retain_runs: At<u64>,
+    pub(super) retain_mib: At<u64>,
     pub(super) cache_mib: At<u64>,
     #[serde(default)]
     pub(super) agents: BTreeMap<Spanned<String>, RawAgent>,

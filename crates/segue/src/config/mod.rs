@@ -11,6 +11,7 @@ mod resolve;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use segue_core::AgentName;
+use segue_engine::Retain;
 
 pub(crate) use self::{
     agents::{AgentConfig, SourceConfig},
@@ -54,6 +55,10 @@ pub(crate) struct Config {
     pub(crate) segment_bytes: u64,
     /// Segments that are kept before the oldest is packed, in bytes.
     pub(crate) hot_bytes: u64,
+    /// What the runs of a session may store together, in bytes; zero is no limit.
+    pub(crate) session_bytes: u64,
+    /// What is kept of ended runs.
+    pub(crate) retain: Retain,
     /// The budget of the cache of ready frames, in bytes.
     pub(crate) cache_bytes: usize,
 }

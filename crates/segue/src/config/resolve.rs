@@ -8,6 +8,7 @@ use std::{
 };
 
 use segue_core::AgentName;
+use segue_engine::Retain;
 
 use super::{
     Config, Durability, agents,
@@ -110,6 +111,15 @@ fn resolve(flags: Flags, env: &dyn Env, text: &Text<'_>) -> Result<Config, Confi
         agents,
         segment_bytes: layers.number("segment_mib", file.segment_mib, 64, 1..=1024)? << 20,
         hot_bytes: layers.number("hot_mib", file.hot_mib, 256, 0..=1 << 20)? << 20,
+        session_bytes: layers.mib("session_mib", file.session_mib, 8192)?,
+        retain: Retain {
+            age: match layers.number("retain_days", file.retain_days, 0, 0..=36_500)? {
+                0 => None,
+                days => Some(Duration::from_secs(days * 86_400)),
+            },
+            runs: layers.number("retain_runs", file.retain_runs, 0, 0..=u64::from(u32::MAX))?,
+            bytes: layers.mib("retain_mib", file.retain_mib, 0)?,
+        },
         cache_bytes: usize::try_from(layers.number("cache_mib", file.cache_mib, 64, 0..=65_536)?)
             .unwrap_or(usize::MAX >> 20)
             << 20,
@@ -181,6 +191,11 @@ impl Layers<'_> {
             number.ok_or_else(|| format!("{text:?} is not a whole number from {low} to {high}"))
         })?;
         Ok(picked.unwrap_or(default))
+    }
+
+    /// A size that may be none, in bytes.
+    fn mib(&self, key: &'static str, file: At<u64>, default: u64) -> Result<u64, ConfigError> {
+        Ok(self.number(key, file, default, 0..=1 << 30)? << 20)
     }
 
     fn seconds(
