@@ -12,8 +12,9 @@ use fastrand::Rng;
 use tokio::{process::Command, task::JoinSet, time::sleep};
 
 use super::{
+    deletion::Doomed,
     load::{Report, carry_out},
-    plan::{Plan, plans},
+    plan::{Plan, doomed, plans},
     site::Site,
     trigger::Trigger,
     verify::{self, Digest},
@@ -27,8 +28,10 @@ const OLD_RUNS: usize = 8;
 /// Every how many cycles `segue check` reads the whole journal.
 const CHECK_EVERY: u32 = 5;
 
-/// Segments that fill in a few cycles and are packed at once, so that kills fall into packing.
-const SMALL: &[(&str, &str)] = &[("SEGUE_SEGMENT_MIB", "1"), ("SEGUE_HOT_MIB", "0")];
+/// Segments that fill in a few cycles and are packed at once, and few runs that are kept whole, so
+/// that kills fall into packing and trimming.
+const SMALL: &[(&str, &str)] =
+    &[("SEGUE_SEGMENT_MIB", "1"), ("SEGUE_HOT_MIB", "0"), ("SEGUE_RETAIN_RUNS", "40")];
 
 /// The harness between two kills: a server with nothing running.
 pub(super) struct Crash {
@@ -39,6 +42,10 @@ pub(super) struct Crash {
     mark: String,
     live: Live,
     runs: Vec<Digest>,
+    /// What the next cycle deletes.
+    doomed: Doomed,
+    /// How many sessions were deleted.
+    deleted: u32,
     /// Bytes of the server's log that were looked at.
     logged: usize,
 }
@@ -69,18 +76,23 @@ impl Crash {
         // A fraction of a second that no other `sleep` of this machine sleeps.
         let mark = format!("86400.{:05}{:09}", std::process::id() % 100_000, seed % 1_000_000_000);
         let rng = Rng::with_seed(seed);
-        Ok(Self { serve, binary: binary.to_owned(), rng, mark, live, runs: Vec::new(), logged: 0 })
+        let (binary, runs, doomed) = (binary.to_owned(), Vec::new(), Doomed::default());
+        Ok(Self { serve, binary, rng, mark, live, runs, doomed, deleted: 0, logged: 0 })
     }
 
     pub(super) async fn cycle(&mut self, number: u32) -> anyhow::Result<Summary> {
         let mut rng = self.rng.fork();
         let plans = plans(number, &mut rng);
-        let reports = self.load_and_kill(plans, &mut rng).await?;
+        let (reports, deleted) = self.load_and_kill(plans, &mut rng).await?;
         if number.is_multiple_of(CHECK_EVERY) {
             check_folder(&self.binary, &self.serve.data).await?;
         }
         let kills = 1 + self.restart(&mut rng).await?;
-        self.verify(reports, kills, &mut rng).await
+        let is_some = !deleted.runs.is_empty();
+        let left = deleted.check(&Site::of(&self.live)).await?;
+        self.deleted += u32::from(is_some && left.is_empty());
+        self.runs.extend(left);
+        self.verify(number, reports, kills, &mut rng).await
     }
 
     /// Runs the plans until the kill.
@@ -88,7 +100,7 @@ impl Crash {
         &mut self,
         plans: Vec<Plan>,
         rng: &mut Rng,
-    ) -> anyhow::Result<Vec<Report>> {
+    ) -> anyhow::Result<(Vec<Report>, Doomed)> {
         let total: u64 = plans.iter().map(|plan| plan.work.items()).sum();
         let events = i64::try_from(rng.u64(1..=total))?;
         let trigger = Arc::new(Trigger::new(self.live.pid(), events));
@@ -98,6 +110,9 @@ impl Crash {
             let (mark, trigger) = (self.mark.clone(), Arc::clone(&trigger));
             clients.spawn(carry_out(plan, site.clone(), mark, trigger));
         }
+        let mut deletions = JoinSet::new();
+        let doomed = std::mem::take(&mut self.doomed);
+        deletions.spawn(doomed.delete(site, rng.u64(..40), Arc::clone(&trigger)));
         tokio::select! {
             () = trigger.wait() => {}
             () = sleep(LATEST) => trigger.fire(),
@@ -108,7 +123,9 @@ impl Crash {
             reports.push(report??);
         }
         reports.sort_by(|a, b| a.plan.run.cmp(&b.plan.run));
-        Ok(reports)
+        let deleted = deletions.join_next().await.context("the deletion was lost")??;
+        let deleted = deleted?;
+        Ok((reports, deleted))
     }
 
     /// Starts the server on what the kill left, now and then killing it again before it is
@@ -127,6 +144,7 @@ impl Crash {
 
     async fn verify(
         &mut self,
+        number: u32,
         reports: Vec<Report>,
         kills: u32,
         rng: &mut Rng,
@@ -137,10 +155,13 @@ impl Crash {
             self.runs[rng.usize(..self.runs.len())].check(&site).await?;
         }
         let mut summary = Summary::of(&reports, kills);
+        self.doomed = Doomed { session: doomed(number), ..Doomed::default() };
         for report in reports {
+            let is_doomed = report.plan.session == self.doomed.session;
             if let Some(digest) = verify::check(&site, report).await? {
                 summary.statuses.push_str(&digest.status[..1]);
-                self.runs.push(digest);
+                let runs = if is_doomed { &mut self.doomed.runs } else { &mut self.runs };
+                runs.push(digest);
             }
         }
         self.check_log()?;
@@ -158,16 +179,20 @@ impl Crash {
 
     /// Looks at everything once more, before and after an orderly end.
     pub(super) async fn end(self) -> anyhow::Result<String> {
-        let Self { serve, binary, runs, live, .. } = self;
+        let Self { serve, binary, mut runs, live, doomed, deleted, .. } = self;
+        runs.extend(doomed.runs);
         check_all(&Site::of(&live), &runs).await?;
         live.stop().await?;
         check_folder(&binary, &serve.data).await?;
         let packed = std::fs::metadata(serve.data.join("cold.db")).map_or(0, |file| file.len());
         let live = serve.start().await?;
-        check_all(&Site::of(&live), &runs).await?;
+        let trimmed = check_all(&Site::of(&live), &runs).await?;
         live.stop().await?;
         let events: u64 = runs.iter().map(|run| run.events).sum();
-        Ok(format!("{} runs with {events} events, {packed} bytes of them packed", runs.len()))
+        Ok(format!(
+            "{} runs with {events} events, {trimmed} of them trimmed, {deleted} sessions deleted, {packed} bytes packed",
+            runs.len()
+        ))
     }
 }
 
@@ -186,10 +211,11 @@ impl Summary {
     }
 }
 
-/// Every run is as it was and listed once, and no other is.
-async fn check_all(site: &Site, runs: &[Digest]) -> anyhow::Result<()> {
+/// Every run is as it was and listed once, and no other is. Gives how many are trimmed.
+async fn check_all(site: &Site, runs: &[Digest]) -> anyhow::Result<usize> {
+    let mut trimmed = 0;
     for run in runs {
-        run.check(site).await?;
+        trimmed += usize::from(run.check(site).await?);
     }
     let mut listed = Vec::new();
     let mut after = String::new();
@@ -206,7 +232,7 @@ async fn check_all(site: &Site, runs: &[Digest]) -> anyhow::Result<()> {
     let mut known: Vec<_> = runs.iter().map(quoted).collect();
     known.sort();
     ensure!(listed == known, "the list of runs has {listed:?}, known are {known:?}");
-    Ok(())
+    Ok(trimmed)
 }
 
 /// `segue check` finds nothing wrong with a folder that nobody serves.

@@ -13,6 +13,7 @@
 //! so a violation keeps the data folder.
 
 mod cycle;
+mod deletion;
 mod ledger;
 mod load;
 mod plan;

@@ -14,6 +14,8 @@ pub(super) enum Work {
     Demo { speed: u32 },
     /// The built-in agent in the session that all such runs share, with a policy and a key.
     Lined { speed: u32, policy: &'static str },
+    /// The built-in agent in a session that is deleted in the next cycle.
+    Doomed { speed: u32 },
     /// A process with children, one of which leaves its group; with so many lines, or endless.
     Process { lines: Option<u32> },
 }
@@ -46,18 +48,28 @@ pub(super) fn plans(cycle: u32, rng: &mut Rng) -> Vec<Plan> {
     works.extend((0..rng.u32(1..4)).map(|_| Work::Lines(push(rng))));
     works.extend((0..rng.u32(1..3)).map(|_| Work::Demo { speed: rng.u32(10..2_000) }));
     works.extend((0..rng.u32(2..7)).map(|_| lined(rng)));
+    works.extend((0..rng.u32(0..4)).map(|_| Work::Doomed { speed: rng.u32(100..2_000) }));
     works.extend((0..rng.u32(1..3)).map(|_| Work::Process { lines: lines(rng) }));
     rng.shuffle(&mut works);
     let plan = |(index, work): (usize, Work)| Plan {
         run: format!("c{cycle}-r{index}"),
         // Sessions are used again by later cycles, which a run that is still open would refuse.
-        session: if work.is_lined() { "line".into() } else { format!("s{index}") },
+        session: match work {
+            Work::Lined { .. } => "line".into(),
+            Work::Doomed { .. } => doomed(cycle),
+            _ => format!("s{index}"),
+        },
         seed: rng.u64(..),
         readers: rng.u64(0..4),
         stop_after: (!work.is_push() && rng.u8(..5) == 0).then(|| rng.u64(..60)),
         work,
     };
     works.into_iter().enumerate().map(plan).collect()
+}
+
+/// The session of a cycle that the next one deletes.
+pub(super) fn doomed(cycle: u32) -> String {
+    format!("doomed{cycle}")
 }
 
 fn lined(rng: &mut Rng) -> Work {
@@ -86,7 +98,9 @@ impl Work {
     pub(super) fn items(&self) -> u64 {
         match self {
             Self::Batches(push) | Self::Lines(push) => push.items,
-            Self::Demo { .. } | Self::Lined { .. } | Self::Process { .. } => 0,
+            Self::Demo { .. } | Self::Lined { .. } | Self::Doomed { .. } | Self::Process { .. } => {
+                0
+            }
         }
     }
 }
@@ -99,6 +113,10 @@ impl Plan {
             Work::Batches(_) | Work::Lines(_) => json!({"agent": "push", "run_id": self.run}),
             Work::Demo { speed } => {
                 json!({"agent": "demo", "run_id": self.run, "params": {"speed": speed}})
+            }
+            Work::Doomed { speed } => {
+                let params = json!({"speed": speed});
+                json!({"agent": "demo", "run_id": self.run, "params": params, "policy": "parallel"})
             }
             Work::Lined { speed, policy } => {
                 let params = json!({"speed": speed});

@@ -25,6 +25,12 @@ impl Site {
         self.connect().await?.call(&request).await
     }
 
+    /// A deletion, with the token of the admin scope.
+    pub(super) async fn delete(&self, path: &str) -> io::Result<Answer> {
+        let request = request("DELETE", path, &[("authorization", &*self.token)], b"");
+        self.connect().await?.call(&request).await
+    }
+
     /// A request with a JSON body and the token of the admin scope.
     pub(super) async fn post(&self, path: &str, body: &serde_json::Value) -> io::Result<Answer> {
         self.post_with(path, body, &[]).await

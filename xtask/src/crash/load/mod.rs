@@ -95,7 +95,7 @@ async fn produce(
     match &plan.work {
         Work::Batches(push) => batches::produce(plan, push, site, ledger, trigger).await,
         Work::Lines(push) => lines::produce(plan, push, site, ledger, trigger).await,
-        Work::Demo { .. } | Work::Lined { .. } | Work::Process { .. } => {
+        Work::Demo { .. } | Work::Lined { .. } | Work::Doomed { .. } | Work::Process { .. } => {
             stop(plan, site, ledger).await
         }
     }

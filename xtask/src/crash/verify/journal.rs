@@ -18,6 +18,10 @@ pub(in crate::crash) struct Journal {
     events: Vec<Value>,
     /// What the run's own resource says.
     resource: Value,
+    /// What its events make, as the server says.
+    message: String,
+    /// Its events but the last are gone.
+    is_trimmed: bool,
 }
 
 /// What a run must still be later.
@@ -27,6 +31,8 @@ pub(in crate::crash) struct Digest {
     pub(in crate::crash) events: u64,
     pub(in crate::crash) status: String,
     hash: u64,
+    /// Of the message and of the last event, which stay when it is trimmed.
+    kept: u64,
 }
 
 impl Journal {
@@ -40,10 +46,19 @@ impl Journal {
         let answer = site.get(&path, "application/x-ndjson").await?;
         ensure!(answer.status() == 200, "{run}: got {}: {}", answer.status(), answer.text());
         let text = String::from_utf8(answer.body).with_context(|| format!("{run}: not text"))?;
-        let parse = |line| serde_json::from_str(line).with_context(|| format!("{run}: {line}"));
-        let events = text.lines().map(parse).collect::<anyhow::Result<Vec<Value>>>()?;
+        let mut events = parse(run, &text)?;
         ensure!(!events.is_empty(), "{run}: it exists and has no event");
-        Ok(Some(Self { run: run.to_owned(), text, events, resource: resource.json() }))
+        let is_trimmed = events[0]["type"] == "control.gap";
+        let snapshot = if is_trimmed {
+            ensure!(events.len() == 3, "{run}: it is trimmed and has {events:?}");
+            events.drain(..2).next_back().unwrap_or_default()
+        } else {
+            snapshot(site, run).await?
+        };
+        let is_snapshot = snapshot["type"] == "control.snapshot";
+        ensure!(is_snapshot, "{run}: in place of a snapshot it has {snapshot}");
+        let (message, resource) = (snapshot["message"].to_string(), resource.json());
+        Ok(Some(Self { run: run.to_owned(), text, events, resource, message, is_trimmed }))
     }
 
     pub(super) fn run(&self) -> &str {
@@ -124,29 +139,47 @@ impl Journal {
 
     /// Reading it again gives the same.
     pub(super) async fn check_unchanged(&self, site: &Site) -> anyhow::Result<()> {
-        self.digest().check(site).await
+        self.digest().check(site).await.map(drop)
     }
 
     pub(super) fn digest(&self) -> Digest {
-        let mut hasher = DefaultHasher::new();
-        self.text.hash(&mut hasher);
         Digest {
             run: self.run.clone(),
             events: self.last_seq(),
             status: self.status().to_owned(),
-            hash: hasher.finish(),
+            hash: hash(&self.text),
+            kept: hash(&(&self.message, self.lines().last())),
         }
     }
 }
 
 impl Digest {
-    /// The run is as it was.
-    pub(in crate::crash) async fn check(&self, site: &Site) -> anyhow::Result<()> {
+    /// The run is as it was, or trimmed. Gives whether it is.
+    pub(in crate::crash) async fn check(&self, site: &Site) -> anyhow::Result<bool> {
         let now = Journal::read(site, &self.run).await?;
-        let now = now.with_context(|| format!("{}: is gone", self.run))?.digest();
-        ensure!(now.hash == self.hash, "{}: was {self:?}, is {now:?}", self.run);
-        Ok(())
+        let now = now.with_context(|| format!("{}: is gone", self.run))?;
+        let (is_trimmed, now) = (now.is_trimmed, now.digest());
+        ensure!(now.kept == self.kept, "{}: was {self:?}, is {now:?}", self.run);
+        ensure!(is_trimmed || now.hash == self.hash, "{}: was {self:?}, is {now:?}", self.run);
+        Ok(is_trimmed)
     }
+}
+
+fn parse(run: &str, text: &str) -> anyhow::Result<Vec<Value>> {
+    let parse = |line| serde_json::from_str(line).with_context(|| format!("{run}: {line}"));
+    text.lines().map(parse).collect()
+}
+
+async fn snapshot(site: &Site, run: &str) -> anyhow::Result<Value> {
+    let path = format!("/v1/runs/{run}/events?from=snapshot&live=false");
+    let answer = site.get(&path, "application/x-ndjson").await?;
+    Ok(parse(run, &answer.text())?.into_iter().next().unwrap_or_default())
+}
+
+fn hash(what: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn is_terminal(name: &str) -> bool {
@@ -167,7 +200,8 @@ mod tests {
         let events: Vec<Value> = names.iter().enumerate().map(event).collect();
         let resource = json!({"status": "interrupted", "last_seq": names.len()});
         let text = events.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
-        Journal { run: "r".into(), text, events, resource }
+        let (message, is_trimmed) = ("{}".into(), false);
+        Journal { run: "r".into(), text, events, resource, message, is_trimmed }
     }
 
     #[test]
@@ -219,5 +253,7 @@ mod tests {
         let (one, mut other) = (journal(&GOOD), journal(&GOOD));
         other.text.push(' ');
         assert_ne!(one.digest().hash, other.digest().hash);
+        other.message.push(' ');
+        assert_ne!(one.digest().kept, other.digest().kept);
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn check(
         }
         Work::Lines(push) => lines_again(site, plan, push, ledger, journal).await,
         Work::Lined { .. } => started_again(site, plan).await,
-        Work::Demo { .. } | Work::Process { .. } => Ok(()),
+        Work::Demo { .. } | Work::Doomed { .. } | Work::Process { .. } => Ok(()),
     }
 }
 
