@@ -242,6 +242,9 @@ impl Engine {
                 None => self.append_to_ended(&stream, claim).await,
             };
         }
+        if !is_known {
+            run.words_are_over().await;
+        }
         let permit = run.journal.reserve(&stream, bytes_needed(&events)).await?;
         match run.submit(permit, events, claim.clone()) {
             Ok(ticket) => Ok(Pending(State::Ticket(ticket, run))),

@@ -87,6 +87,9 @@ impl Engine {
         let stream = StreamKey::run(tenant, run);
         let deadline = Instant::now() + self.inner.settings.stop_wait;
         loop {
+            if self.inner.supervisor.is_gone(&stream) {
+                return Err(StopError::NotFound);
+            }
             if let Some(stopped) = self.stop_known(tenant, run, request.clone(), deadline).await? {
                 return Ok(stopped);
             }

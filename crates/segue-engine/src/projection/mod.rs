@@ -7,13 +7,17 @@
 mod fold;
 pub(crate) mod rows;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use segue_journal::{
     Follower, Journal, Position, ReadError, StreamKey, StreamKind,
     views::{ViewError, ViewStore},
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot};
 
 use crate::spawner::Spawner;
 use fold::Fold;
@@ -30,12 +34,49 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 /// The handle of the projection's task.
 pub(crate) struct Projection {
     shared: Arc<Shared>,
-    done: watch::Receiver<Position>,
 }
 
 struct Shared {
     poke: Notify,
     stop: Notify,
+    /// Up to where everything is folded, and who waits for more: told in the order in which they
+    /// came, so that what follows does not depend on chance.
+    done: Mutex<Done>,
+}
+
+#[derive(Default)]
+struct Done {
+    position: Position,
+    waiting: Vec<(Position, oneshot::Sender<()>)>,
+    is_over: bool,
+}
+
+impl Shared {
+    fn done(&self) -> MutexGuard<'_, Done> {
+        // A panic elsewhere leaves it whole: every change is one step.
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything up to `position` is folded.
+    fn reach(&self, position: Position) {
+        let mut done = self.done();
+        done.position = position;
+        let waiting = std::mem::take(&mut done.waiting);
+        let (reached, rest) = waiting.into_iter().partition(|(wanted, _)| *wanted <= position);
+        done.waiting = rest;
+        drop(done);
+        for (_, told) in reached {
+            // Who waited may have gone.
+            told.send(()).unwrap_or_default();
+        }
+    }
+
+    /// Nothing more will be folded.
+    fn end(&self) {
+        let mut done = self.done();
+        done.is_over = true;
+        done.waiting.clear();
+    }
 }
 
 struct Task {
@@ -43,7 +84,6 @@ struct Task {
     views: Arc<dyn ViewStore>,
     follower: Follower,
     shared: Arc<Shared>,
-    done: watch::Sender<Position>,
     /// Streams that changed and are not folded yet.
     dirty: BTreeSet<StreamKey>,
     /// The views are to be emptied first.
@@ -64,29 +104,41 @@ impl Projection {
         let is_ahead = since > journal.position();
         let since = if is_ahead { Position::default() } else { since };
         let dirty = changed_since(&*journal, since)?;
-        let shared = Arc::new(Shared { poke: Notify::new(), stop: Notify::new() });
-        let (done, receiver) = watch::channel(Position::default());
-        let shared_too = shared.clone();
-        let task = Task { journal, views, follower, shared: shared_too, done, dirty, is_ahead };
+        let (poke, stop, done) = (Notify::new(), Notify::new(), Mutex::default());
+        let shared = Arc::new(Shared { poke, stop, done });
+        let task = Task { journal, views, follower, shared: shared.clone(), dirty, is_ahead };
         shared.poke.notify_one();
         spawner.spawn(task.run());
-        Ok(Self { shared, done: receiver })
+        Ok(Self { shared })
     }
 
     /// Waits until every commit up to `position` is in the views.
     pub(crate) async fn caught_up(&self, position: Position) -> Result<(), ViewError> {
-        let mut done = self.done.clone();
-        if *done.borrow_and_update() >= position {
-            return Ok(());
+        let (told, reached) = oneshot::channel();
+        let over = || ViewError::Store("the projection has stopped".into());
+        {
+            let mut done = self.shared.done();
+            if done.position >= position {
+                return Ok(());
+            }
+            if done.is_over {
+                return Err(over());
+            }
+            done.waiting.push((position, told));
         }
         self.shared.poke.notify_one();
-        let reached = done.wait_for(|done| *done >= position).await.map(drop);
-        reached.map_err(|_| ViewError::Store("the projection has stopped".into()))
+        reached.await.map_err(|_| over())
     }
 
     /// Ends the task after what it is doing.
     pub(crate) fn stop(&self) {
         self.shared.stop.notify_one();
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.shared.end();
     }
 }
 
@@ -125,7 +177,7 @@ impl Task {
             fold_all(&*self.journal, &*self.views, &self.dirty, position).await?;
             self.dirty.clear();
         }
-        self.done.send_replace(position);
+        self.shared.reach(position);
         Ok(())
     }
 }

@@ -156,6 +156,11 @@ impl RunLog {
         self.ending += 1;
     }
 
+    /// Whether last words are on their way to the owner.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending > 0
+    }
+
     /// Last words were taken or refused, or never came to the owner.
     pub(crate) fn ending_is_over(&mut self) {
         self.ending -= 1;

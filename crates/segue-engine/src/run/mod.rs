@@ -25,7 +25,7 @@ use segue_core::{
 use segue_journal::{Journal, ProducerClaim, StreamKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::append::{AppendError, Appended};
 
@@ -78,6 +78,8 @@ pub(crate) struct Run {
     phase: watch::Sender<Phase>,
     commands: mpsc::Sender<Command>,
     over_limit: AtomicBool,
+    /// Rung when last words were taken or refused.
+    words: Notify,
     /// Its session's stream cannot be read, so that its end is written without it.
     session_lost: AtomicBool,
 }
@@ -173,6 +175,7 @@ pub(crate) struct Ahead(Arc<Run>);
 impl Drop for Ahead {
     fn drop(&mut self) {
         self.0.log().ending_is_over();
+        self.0.words.notify_waiters();
     }
 }
 
@@ -203,6 +206,7 @@ impl Run {
             phase: watch::Sender::new(phase),
             commands,
             over_limit: AtomicBool::new(false),
+            words: Notify::new(),
             session_lost: AtomicBool::new(false),
         };
         (Arc::new(run), inbox)
@@ -292,6 +296,18 @@ impl Run {
         let (answer, answered) = oneshot::channel();
         place.send(Command::End(LastWords { events, outcome, claim, answer, _ahead: ahead }));
         Some(answered)
+    }
+
+    /// Waits while last words are on their way to the owner: what they hold is known only then, and
+    /// nothing is stored before them.
+    pub(crate) async fn words_are_over(&self) {
+        loop {
+            let over = self.words.notified();
+            if !self.log().is_ending() {
+                return;
+            }
+            over.await;
+        }
     }
 
     /// Asks a run that is not owned yet to stop as soon as it is.

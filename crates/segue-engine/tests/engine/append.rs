@@ -246,10 +246,35 @@ async fn nothing_overtakes_a_terminal() {
     let run = stage.push("s").await;
     let append = |event: Event| stage.engine.append(tenant(), &run.id, vec![event], None);
     let end = append(finished()).await.unwrap();
-    assert_eq!(append(text("late")).await.err(), Some(AppendError::Retry));
-    end.await.unwrap();
+    let (late, end) = tokio::join!(append(text("late")), end);
+    end.unwrap();
+    assert_eq!(late.err(), Some(AppendError::RunEnded));
     assert_eq!(append(text("late")).await.err(), Some(AppendError::RunEnded));
     assert_eq!(types(&stage.follow(&run.id).await), ["run.started", "run.finished"]);
+}
+
+/// Lines are gathered, so that a body's last words may hold what a producer that lost its connection
+/// sends again one by one.
+#[tokio::test(start_paused = true)]
+async fn a_retry_of_what_is_among_last_words_waits_for_them_and_is_a_duplicate() {
+    let (stage, journal) = Stage::holdable().await;
+    let run = stage.push("s").await;
+    let hold = journal.hold();
+    let append = |events, claim| stage.engine.append(tenant(), &run.id, events, claim);
+    let end = append(vec![text("a"), text("b"), finished()], claims(0, 2)).await.unwrap();
+    let again = async { append(vec![text("a")], claim(0)).await.unwrap().await };
+    let release = async {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        drop(hold);
+    };
+    let (end, again, ()) = tokio::join!(end, again, release);
+    let (end, again) = (end.unwrap(), again.unwrap());
+    assert!(again.duplicate && again.last_seq <= end.last_seq);
+    let events = stage.follow(&run.id).await;
+    check_whole(&events);
+    assert_eq!(events.iter().filter(|event| event["type"] == "text.delta").count(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ mod append;
 mod delete;
 mod detached;
 mod faults;
-mod hammer;
+
 mod policies;
 mod projection;
 mod races;
@@ -18,6 +18,7 @@ mod repeated;
 mod restarts;
 mod retention;
 mod shutdown;
+mod sim;
 mod snapshot;
 mod stop;
 mod support;
