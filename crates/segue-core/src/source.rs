@@ -26,6 +26,12 @@ pub trait Source: Send + Sync + 'static {
         Ingress::Stream
     }
 
+    /// Whether deltas of one part that are ready together may become one event before they are
+    /// numbered. Not where the cut between two has a meaning, as in events that others wrote.
+    fn merges_deltas(&self) -> bool {
+        false
+    }
+
     /// Whether a run can be started with these parameters. Called before anything of the run is
     /// stored; an error refuses the start, and its message is shown.
     fn check(&self, params: &Value) -> Result<(), RunError> {

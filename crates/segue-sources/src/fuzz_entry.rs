@@ -4,10 +4,17 @@
 
 use std::fmt::Debug;
 
-use crate::decode::{LineDecoder, SseDecoder, Utf8Decoder};
+use segue_core::Event;
+
+use crate::{
+    decode::{LineDecoder, SseDecoder, Utf8Decoder},
+    upstream::{self, Api},
+};
 
 /// The cap that the entries decode with: small, so that inputs reach it.
 const MAX: usize = 64;
+/// The cap on a frame of an answer: recorded ones fit.
+const MAX_FRAME: usize = 1 << 10;
 
 /// Lines, refusing and cutting: any chunking gives the same.
 pub fn lines(input: &[u8]) {
@@ -43,6 +50,22 @@ pub fn utf8(input: &[u8]) {
         assert_eq!(text, String::from_utf8_lossy(&chunks.concat()));
         text
     });
+}
+
+/// The answer of a model, in the API that the first byte of the body says: any chunking gives the
+/// same, and every event is one that a producer could have sent.
+pub fn answer(input: &[u8]) {
+    let Some((&size, rest)) = input.split_first() else { return };
+    let Some((&api, body)) = rest.split_first() else { return };
+    let api = Api::ALL[usize::from(api) % Api::ALL.len()];
+    let sized = [&[size], body].concat();
+    any_chunking_gives_the_same(&sized, |chunks| upstream::digest(api, chunks, MAX_FRAME));
+    let mut told = upstream::digest(api, &[body], MAX_FRAME);
+    told.pop();
+    for event in told {
+        let read = Event::from_producer(&event.clone().into(), usize::MAX);
+        assert!(read.is_ok(), "{event}: {read:?}");
+    }
 }
 
 type Lines = (Vec<Vec<u8>>, bool);

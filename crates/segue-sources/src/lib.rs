@@ -7,9 +7,10 @@
 //! | [`PushSource`] | appends of a program outside, which holds a lease |
 //! | [`ProcessSource`] | the output of a command, run under a guard |
 //! | [`ReplaySource`] | a recorded answer; the built-in `demo` is one |
+//! | [`UpstreamSource`] | the answer of a model's HTTP API |
 //!
 //! [`decode`] has the bounded decoders that they share. This crate knows no journal, no engine
-//! and no HTTP.
+//! and no HTTP server.
 //!
 //! # Adding a source
 //!
@@ -34,7 +35,9 @@ pub mod fuzz_entry;
 pub mod process;
 mod push;
 pub mod replay;
+pub mod upstream;
 
 pub use process::ProcessSource;
 pub use push::PushSource;
 pub use replay::ReplaySource;
+pub use upstream::UpstreamSource;

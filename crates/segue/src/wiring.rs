@@ -19,7 +19,7 @@ use segue_journal::{
 };
 use segue_server::{Server, ServerOptions};
 use segue_sources::{
-    ProcessSource, PushSource, ReplaySource,
+    ProcessSource, PushSource, ReplaySource, UpstreamSource,
     process::{self, ProcessLimits, ProcessSpec},
     replay::Recording,
 };
@@ -158,6 +158,9 @@ fn configured(source: &SourceConfig) -> anyhow::Result<(&'static str, Arc<dyn So
             let format = format.as_str();
             let spec = json!({"command": command, "format": format, "env": env, "cwd": cwd});
             Ok(("process", Arc::new(process_source(spec)?)))
+        }
+        SourceConfig::Upstream { api, spec } => {
+            Ok((api.as_str(), Arc::new(UpstreamSource::new(*api, spec.clone())?)))
         }
         SourceConfig::Replay { file } => {
             let text = fs::read_to_string(file)

@@ -5,6 +5,7 @@
 //! is slow is taken again.
 
 mod appends;
+mod decode;
 mod disk;
 mod engine;
 mod event;
@@ -47,7 +48,8 @@ const MORE_ROUNDS: usize = 3;
 const SLOW_DISK_US: f64 = 1_000.0;
 
 /// What can be measured, in the order of `all`.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
+    "decode",
     "engine",
     "packing",
     "append-1",
@@ -119,9 +121,10 @@ async fn measure(bench: &Bench, name: &str, rounds: usize) -> anyhow::Result<Vec
 }
 
 async fn round(bench: &Bench, name: &str, number: usize) -> anyhow::Result<Vec<Sample>> {
-    let in_process = ["engine", "packing"].contains(&name);
+    let in_process = ["decode", "engine", "packing"].contains(&name);
     live::pin((!in_process).then_some(target::LOAD_CORE))?;
     match name {
+        "decode" => decode::round(),
         "engine" => engine::round(bench, number).await,
         "packing" => engine::packing(bench, number).await,
         "append-1" => appends::one(bench, number).await,

@@ -6,6 +6,7 @@
 mod accepted;
 mod finish;
 pub(crate) mod log;
+mod merge;
 pub(crate) mod owner;
 mod timers;
 mod turn;

@@ -11,7 +11,7 @@ use segue_core::{
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Command, LastWords, Phase, Run, log::bytes_needed, timers::Expired};
+use super::{Command, LastWords, Phase, Run, log::bytes_needed, merge::merge, timers::Expired};
 use crate::{
     append::{AppendError, Appended},
     engine::Settings,
@@ -30,9 +30,17 @@ pub(crate) async fn own(
     settings: &Settings,
 ) {
     let stop = run.stop_signal();
+    let merges = source.merges_deltas();
     let started = std::panic::catch_unwind(AssertUnwindSafe(|| source.start(input, stop)));
-    let mut owner =
-        Owner { run: &run, inbox, settings, closing: None, source: None, ready: Vec::new() };
+    let mut owner = Owner {
+        run: &run,
+        inbox,
+        settings,
+        closing: None,
+        source: None,
+        merges,
+        ready: Vec::new(),
+    };
     let ending = match started {
         Ok(stream) => {
             owner.source = Some(stream);
@@ -51,6 +59,8 @@ struct Owner<'a> {
     closing: Option<Closing>,
     /// The source, until its end.
     source: Option<InboundStream>,
+    /// Whether its deltas may be merged.
+    merges: bool,
     /// What it gave and is not taken yet.
     ready: Vec<Inbound>,
 }
@@ -203,6 +213,7 @@ impl Owner<'_> {
     async fn take(&mut self, more: More) -> Option<Ending> {
         let items = std::mem::take(&mut self.ready);
         let (events, end) = self.sort_out(items);
+        let events = if self.merges { merge(events, self.run.event_bytes) } else { events };
         self.append(events).await;
         if let Some(outcome) = end {
             return Some(Ending::Decided(self.outcome_after(outcome)));

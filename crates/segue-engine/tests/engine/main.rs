@@ -9,7 +9,7 @@ mod append;
 mod delete;
 mod detached;
 mod faults;
-
+mod merging;
 mod policies;
 mod projection;
 mod races;

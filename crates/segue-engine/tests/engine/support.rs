@@ -138,12 +138,23 @@ pub struct Puppet {
     pub releases: Mutex<Vec<String>>,
     /// Whether clean-up ends by itself.
     pub leaves: bool,
+    /// Whether its deltas may be merged.
+    merges: bool,
 }
 
 impl Puppet {
     pub fn new(leaves: bool) -> Arc<Self> {
+        Arc::new(Self::with(leaves, false))
+    }
+
+    /// One whose deltas may be merged.
+    pub fn merging() -> Arc<Self> {
+        Arc::new(Self::with(true, true))
+    }
+
+    fn with(leaves: bool, merges: bool) -> Self {
         let (strings, releases) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { strings, starts: watch::Sender::new(0), releases, leaves })
+        Self { strings, starts: watch::Sender::new(0), releases, leaves, merges }
     }
 
     /// The strings of runs that were started and are not held yet.
@@ -203,6 +214,10 @@ impl Playing {
 }
 
 impl Source for Puppet {
+    fn merges_deltas(&self) -> bool {
+        self.merges
+    }
+
     fn start(&self, input: RunInput, stop: StopSignal) -> InboundStream {
         let (sender, pulls) = mpsc::channel(64);
         let (stopped, was_stopped) = watch::channel(None);

@@ -2,5 +2,8 @@
 
 mod contract;
 mod guard;
+mod mutations;
 mod process;
+mod scripted;
 mod support;
+mod upstream;

@@ -12,6 +12,7 @@
 mod attach;
 mod background;
 mod check;
+mod config;
 mod exec;
 mod follow;
 mod printer;
@@ -60,6 +61,8 @@ enum Command {
     Stop(stop::Args),
     /// Verify the journal of a data folder that no server uses
     Check(check::Args),
+    /// Show the settings in force and where each came from
+    Config(config::Args),
 }
 
 /// How a command ended.
@@ -110,6 +113,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Runs(args) => block_on(runs::run(args)),
         Command::Stop(args) => block_on(stop::run(args)),
         Command::Check(args) => check::run(&args),
+        Command::Config(args) => config::run(args),
     };
     let exit = result.unwrap_or_else(|error| explain(&error));
     ExitCode::from(exit.code())
@@ -171,7 +175,7 @@ mod tests {
             let Command::Serve(args) = cli.command.unwrap_or(Command::Serve(cli.serve)) else {
                 panic!("{line}")
             };
-            assert_eq!(args.listen.as_deref(), Some("127.0.0.1:0"));
+            assert_eq!(args.settings.listen.as_deref(), Some("127.0.0.1:0"));
         }
     }
 

@@ -23,6 +23,16 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) settings: Settings,
+    /// Leave the terminal's session and print nothing
+    #[arg(long, hide = true)]
+    background: bool,
+}
+
+/// The settings that have a flag.
+#[derive(Debug, clap::Args)]
+pub(super) struct Settings {
     /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:7878]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) listen: Option<String>,
@@ -36,9 +46,13 @@ pub(super) struct Args {
     /// [default: disk]
     #[arg(long, value_name = "LEVEL")]
     durability: Option<String>,
-    /// Leave the terminal's session and print nothing
-    #[arg(long, hide = true)]
-    background: bool,
+}
+
+impl From<Settings> for Flags {
+    fn from(settings: Settings) -> Self {
+        let Settings { listen, data, config, durability } = settings;
+        Self { listen, data, config, durability }
+    }
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
@@ -47,13 +61,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         // Fails only in a process that leads a group, which then has left already.
         rustix::process::setsid().ok();
     }
-    let flags = Flags {
-        listen: args.listen,
-        data: args.data,
-        config: args.config,
-        durability: args.durability,
-    };
-    let config = config::load(flags, &ProcessEnv)?;
+    let config = config::load(args.settings.into(), &ProcessEnv)?;
     log_to_stderr();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config, background));

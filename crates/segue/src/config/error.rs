@@ -5,14 +5,20 @@ use std::{fmt, io, path::PathBuf};
 /// Where a setting came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
+    /// Nobody gave it.
+    Default,
     Flag(&'static str),
     Env(String),
-    File { path: PathBuf, line: usize },
+    File {
+        path: PathBuf,
+        line: usize,
+    },
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Default => f.write_str("default"),
             Self::Flag(name) => write!(f, "--{name}"),
             Self::Env(name) => f.write_str(name),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),

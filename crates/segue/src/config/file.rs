@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, ops::Range, path::Path};
 use serde::{Deserialize, de::DeserializeOwned};
 use toml::Spanned;
 
-use super::error::{ConfigError, Origin};
+use super::{
+    error::{ConfigError, Origin},
+    nearest::nearest,
+};
 
 /// A value and where it stands.
 pub(super) type At<T> = Option<Spanned<T>>;
@@ -45,6 +48,15 @@ pub(super) struct RawAgent {
     pub(super) env: At<BTreeMap<String, String>>,
     pub(super) cwd: At<String>,
     pub(super) file: At<String>,
+    pub(super) base_url: At<String>,
+    pub(super) model: At<String>,
+    pub(super) api_key_env: At<String>,
+    pub(super) api_key_file: At<String>,
+    pub(super) system: At<String>,
+    pub(super) params: At<toml::Table>,
+    pub(super) first_byte_s: At<u64>,
+    pub(super) idle_s: At<u64>,
+    pub(super) retries: At<u64>,
 }
 
 /// The text of a file, to turn places in it into lines.
@@ -54,12 +66,25 @@ pub(super) struct Text<'a> {
     pub(super) text: &'a str,
 }
 
+/// The message about an unknown key, with the one that may have been meant.
+fn with_nearest(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let meant = match (message.starts_with("unknown field"), quoted.next()) {
+        (true, Some(word)) => nearest(word, quoted),
+        _ => None,
+    };
+    match meant {
+        Some(meant) => format!("{message}; did you mean `{meant}`?"),
+        None => message.to_owned(),
+    }
+}
+
 impl Text<'_> {
     /// Reads the keys. Errors name the line and the key.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         toml::from_str(self.text).map_err(|error| {
             let at = error.span().unwrap_or_default();
-            self.bad(&at, self.key_at(at.start), error.message())
+            self.bad(&at, self.key_at(at.start), &with_nearest(error.message()))
         })
     }
 

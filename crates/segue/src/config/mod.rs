@@ -6,7 +6,9 @@
 mod agents;
 mod error;
 mod file;
+mod nearest;
 mod resolve;
+mod upstream;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -16,8 +18,11 @@ use segue_engine::Retain;
 pub(crate) use self::{
     agents::{AgentConfig, SourceConfig},
     error::ConfigError,
-    resolve::{Flags, ProcessEnv, load},
+    resolve::{Flags, ProcessEnv, Setting, load},
 };
+
+#[cfg(test)]
+pub(crate) use self::error::Origin;
 
 /// When an append is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,4 +66,6 @@ pub(crate) struct Config {
     pub(crate) retain: Retain,
     /// The budget of the cache of ready frames, in bytes.
     pub(crate) cache_bytes: usize,
+    /// The same, key by key, as they can be shown.
+    pub(crate) settings: Vec<Setting>,
 }

@@ -9,11 +9,13 @@ use std::{
 
 use segue_core::AgentName;
 use segue_engine::Retain;
+use serde_json::{Value, json};
 
 use super::{
-    Config, Durability, agents,
+    AgentConfig, Config, Durability, agents,
     error::{ConfigError, Origin},
     file::{At, RawFile, Text},
+    nearest::none_of,
 };
 use crate::place::Place;
 
@@ -75,42 +77,50 @@ fn read(path: &Path, asked: bool) -> Result<String, ConfigError> {
     }
 }
 
+/// A setting in force, without secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// Its key in the file.
+    pub(crate) key: String,
+    /// Its value as it is written there.
+    pub(crate) value: String,
+    /// Where it came from; none for the default.
+    pub(crate) origin: Option<Origin>,
+}
+
 fn resolve(flags: Flags, env: &dyn Env, text: &Text<'_>) -> Result<Config, ConfigError> {
     let file: RawFile = text.parse()?;
-    let layers = Layers { env, text };
-    let agents = agents::resolve(file.agents, text)?;
-    let known = |name: &AgentName| {
-        matches!(name.as_str(), "demo" | "push") || agents.iter().any(|agent| agent.name == *name)
-    };
-    let default_agent = layers.pick("default_agent", None, file.default_agent, |name| {
-        let name = AgentName::parse(name).map_err(|error| error.to_string())?;
-        if known(&name) { Ok(name) } else { Err(format!("there is no agent {name}")) }
-    })?;
-    let data = flags.data.or(layers.pick("data", None, file.data, |text| Ok(text.into()))?);
+    let mut layers = Layers { env, text, settings: Vec::new() };
+    let of_agents = agents::settings(&file.agents, text);
+    let agents = agents::resolve(file.agents, text, env)?;
+    let data = flags.data.map(|data| data.display().to_string());
+    let mib = |mib: u64| mib << 20;
     Ok(Config {
-        listen: layers
-            .pick("listen", flags.listen, file.listen, address)?
-            .map_or_else(|| address(DEFAULT_LISTEN), Ok)
-            .map_err(ConfigError::NoData)?,
-        data: data.map_or_else(user_data, Ok)?,
-        durability: layers
-            .pick("durability", flags.durability, file.durability, durability)?
-            .unwrap_or(Durability::Disk),
-        heartbeat: layers.seconds("heartbeat_s", file.heartbeat_s, 5)?,
-        stream_age: Duration::from_secs(layers.number(
-            "stream_age_s",
-            file.stream_age_s,
-            0,
-            0..=86_400,
-        )?),
-        write_deadline: layers.seconds("write_deadline_s", file.write_deadline_s, 20)?,
-        shutdown: layers.seconds("shutdown_s", file.shutdown_s, 30)?,
+        listen: layers.pick("listen", flags.listen, file.listen, DEFAULT_LISTEN, address)?,
+        data: layers.data(data, file.data)?,
+        durability: layers.pick(
+            "durability",
+            flags.durability,
+            file.durability,
+            "disk",
+            durability,
+        )?,
+        heartbeat: layers.seconds("heartbeat_s", file.heartbeat_s, 5, 1)?,
+        stream_age: layers.seconds("stream_age_s", file.stream_age_s, 0, 0)?,
+        write_deadline: layers.seconds("write_deadline_s", file.write_deadline_s, 20, 1)?,
+        shutdown: layers.seconds("shutdown_s", file.shutdown_s, 30, 1)?,
         allowed_hosts: layers.list("allowed_hosts", file.allowed_hosts),
         allowed_origins: layers.list("allowed_origins", file.allowed_origins),
-        default_agent,
-        agents,
-        segment_bytes: layers.number("segment_mib", file.segment_mib, 64, 1..=1024)? << 20,
-        hot_bytes: layers.number("hot_mib", file.hot_mib, 256, 0..=1 << 20)? << 20,
+        default_agent: layers.default_agent(file.default_agent, &agents)?,
+        segment_bytes: layers.number("segment_mib", file.segment_mib, 64, 1..=1024).map(mib)?,
+        hot_bytes: layers.number("hot_mib", file.hot_mib, 256, 0..=1 << 20).map(mib)?,
+        cache_bytes: usize::try_from(mib(layers.number(
+            "cache_mib",
+            file.cache_mib,
+            64,
+            0..=65_536,
+        )?))
+        .unwrap_or(usize::MAX),
         session_bytes: layers.mib("session_mib", file.session_mib, 8192)?,
         retain: Retain {
             age: match layers.number("retain_days", file.retain_days, 0, 0..=36_500)? {
@@ -120,16 +130,9 @@ fn resolve(flags: Flags, env: &dyn Env, text: &Text<'_>) -> Result<Config, Confi
             runs: layers.number("retain_runs", file.retain_runs, 0, 0..=u64::from(u32::MAX))?,
             bytes: layers.mib("retain_mib", file.retain_mib, 0)?,
         },
-        cache_bytes: usize::try_from(layers.number("cache_mib", file.cache_mib, 64, 0..=65_536)?)
-            .unwrap_or(usize::MAX >> 20)
-            << 20,
+        agents,
+        settings: [layers.settings, of_agents].concat(),
     })
-}
-
-fn user_data() -> Result<PathBuf, ConfigError> {
-    Place::of_user()
-        .map(|place| place.path().to_owned())
-        .map_err(|error| ConfigError::NoData(error.to_string()))
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -141,32 +144,49 @@ fn durability(text: &str) -> Result<Durability, String> {
         "disk" => Ok(Durability::Disk),
         "os" => Ok(Durability::Os),
         "memory" => Ok(Durability::Memory),
-        _ => Err(format!("{text:?} is none of disk, os, memory")),
+        _ => Err(none_of(text, &["disk", "os", "memory"])),
     }
 }
 
-/// The two layers below the flags.
+/// The two layers below the flags, and what was found in all three.
 struct Layers<'a> {
     env: &'a dyn Env,
     text: &'a Text<'a>,
+    settings: Vec<Setting>,
 }
 
 impl Layers<'_> {
     /// The topmost layer's value of a text setting, read by `parse`.
     fn pick<T>(
+        &mut self,
+        key: &'static str,
+        flag: Option<String>,
+        file: At<String>,
+        default: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        let (value, origin) = match self.find(key, flag, file) {
+            Some((value, origin)) => (value, Some(origin)),
+            None => (default.to_owned(), None),
+        };
+        let parsed = parse(&value);
+        self.keep(key, &json!(value), origin.clone());
+        let origin = origin.unwrap_or(Origin::Default);
+        parsed.map_err(|why| ConfigError::Bad { origin, key: key.to_owned(), why })
+    }
+
+    fn find(
         &self,
         key: &'static str,
         flag: Option<String>,
         file: At<String>,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, ConfigError> {
-        let given = flag
-            .map(|value| (value, Origin::Flag(key)))
-            .or_else(|| self.variable(key))
-            .or_else(|| file.map(|value| (self.text.origin(&value.span()), value)).map(swap));
-        let Some((value, origin)) = given else { return Ok(None) };
-        let bad = |why| ConfigError::Bad { origin, key: key.to_owned(), why };
-        parse(&value).map(Some).map_err(bad)
+    ) -> Option<(String, Origin)> {
+        let of_file = |value: toml::Spanned<String>| {
+            let origin = self.text.origin(&value.span());
+            (value.into_inner(), origin)
+        };
+        let flag = flag.map(|value| (value, Origin::Flag(key)));
+        flag.or_else(|| self.variable(key)).or_else(|| file.map(of_file))
     }
 
     fn variable(&self, key: &str) -> Option<(String, Origin)> {
@@ -174,8 +194,42 @@ impl Layers<'_> {
         Some((self.env.get(&name)?, Origin::Env(name)))
     }
 
+    fn keep(&mut self, key: &str, value: &Value, origin: Option<Origin>) {
+        self.settings.push(Setting { key: key.to_owned(), value: value.to_string(), origin });
+    }
+
+    /// The data folder, whose default may not be known.
+    fn data(&mut self, flag: Option<String>, file: At<String>) -> Result<PathBuf, ConfigError> {
+        let default = match self.find("data", flag.clone(), file.clone()) {
+            Some(_) => String::new(),
+            None => {
+                let place = Place::of_user();
+                let place = place.map_err(|error| ConfigError::NoData(error.to_string()))?;
+                place.path().display().to_string()
+            }
+        };
+        self.pick("data", flag, file, &default, |text| Ok(text.into()))
+    }
+
+    /// The agent of a start that names none. It must be there.
+    fn default_agent(
+        &mut self,
+        file: At<String>,
+        agents: &[AgentConfig],
+    ) -> Result<Option<AgentName>, ConfigError> {
+        let configured = agents.iter().map(|agent| agent.name.as_str());
+        let known: Vec<&str> = agents::BUILT_IN.into_iter().chain(configured).collect();
+        self.pick("default_agent", None, file, "", |name| match name {
+            "" => Ok(None),
+            name if known.contains(&name) => {
+                AgentName::parse(name).map(Some).map_err(|error| error.to_string())
+            }
+            name => Err(format!("there is no agent of this name: {}", none_of(name, &known))),
+        })
+    }
+
     fn number(
-        &self,
+        &mut self,
         key: &'static str,
         file: At<u64>,
         default: u64,
@@ -186,47 +240,56 @@ impl Layers<'_> {
             toml::Spanned::new(value.span(), text)
         });
         let (low, high) = (*range.start(), *range.end());
-        let picked = self.pick(key, None, file, |text| {
+        let number = self.pick(key, None, file, &default.to_string(), |text| {
             let number = text.parse().ok().filter(|number| range.contains(number));
             number.ok_or_else(|| format!("{text:?} is not a whole number from {low} to {high}"))
         })?;
-        Ok(picked.unwrap_or(default))
+        if let Some(kept) = self.settings.last_mut() {
+            kept.value = number.to_string();
+        }
+        Ok(number)
     }
 
     /// A size that may be none, in bytes.
-    fn mib(&self, key: &'static str, file: At<u64>, default: u64) -> Result<u64, ConfigError> {
+    fn mib(&mut self, key: &'static str, file: At<u64>, default: u64) -> Result<u64, ConfigError> {
         Ok(self.number(key, file, default, 0..=1 << 30)? << 20)
     }
 
     fn seconds(
-        &self,
+        &mut self,
         key: &'static str,
         file: At<u64>,
         default: u64,
+        least: u64,
     ) -> Result<Duration, ConfigError> {
-        self.number(key, file, default, 1..=86_400).map(Duration::from_secs)
+        self.number(key, file, default, least..=86_400).map(Duration::from_secs)
     }
 
-    fn list(&self, key: &str, file: At<Vec<String>>) -> Vec<String> {
-        let split = |text: String| {
+    fn list(&mut self, key: &str, file: At<Vec<String>>) -> Vec<String> {
+        let split = |text: String| -> Vec<String> {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             items.map(str::to_owned).collect()
         };
-        let variable = self.variable(key).map(|(text, _)| split(text));
-        variable.or_else(|| file.map(toml::Spanned::into_inner)).unwrap_or_default()
+        let of_file = |list: toml::Spanned<Vec<String>>| {
+            let origin = self.text.origin(&list.span());
+            (list.into_inner(), origin)
+        };
+        let variable = self.variable(key).map(|(text, origin)| (split(text), origin));
+        let (list, origin) = variable.or_else(|| file.map(of_file)).unzip();
+        let list = list.unwrap_or_default();
+        self.keep(key, &json!(list), origin);
+        list
     }
-}
-
-fn swap((origin, value): (Origin, toml::Spanned<String>)) -> (String, Origin) {
-    (value.into_inner(), origin)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
+    use segue_sources::upstream::{Api, Secret};
+
     use super::*;
-    use crate::config::{AgentConfig, SourceConfig, agents::OutputFormat};
+    use crate::config::{SourceConfig, agents::OutputFormat};
 
     struct Vars(BTreeMap<&'static str, &'static str>);
 
@@ -258,6 +321,8 @@ mod tests {
         assert_eq!(config.hot_bytes, 256 << 20);
         assert_eq!(config.heartbeat, Duration::from_secs(5));
         assert_eq!((config.default_agent, config.agents), (None, vec![]));
+        let given = config.settings.iter().filter(|setting| setting.origin.is_some());
+        assert_eq!(given.count(), 1, "the data folder");
     }
 
     #[test]
@@ -311,20 +376,26 @@ mod tests {
         for (text, expect) in [
             ("\nlisten = 'here'", "segue.toml:2: listen: \"here\" is not an address"),
             ("listen = 5", "segue.toml:1: listen: invalid type: integer"),
-            ("\n\nlistne = 'x'", "segue.toml:3: listne: unknown field"),
+            ("\n\nlistne = 'x'", "segue.toml:3: listne: unknown field `listne`, expected one of"),
             ("durability = 'yes'", "segue.toml:1: durability: \"yes\" is none of"),
             ("heartbeat_s = 0", "segue.toml:1: heartbeat_s: \"0\" is not a whole number from 1"),
             ("heartbeat_s = -1", "segue.toml:1: heartbeat_s: invalid value"),
-            ("default_agent = 'x'", "segue.toml:1: default_agent: there is no agent x"),
+            ("default_agent = 'x'", "segue.toml:1: default_agent: there is no agent of this name"),
             ("a = [", "segue.toml:1: a:"),
             ("[agents.demo]\nkind = 'replay'", "segue.toml:1: agents.demo: an agent of this name"),
-            ("[agents.a]\nkind = 'magic'", "segue.toml:2: agents.a.kind: must be"),
+            (
+                "[agents.a]\nkind = 'magic'",
+                "segue.toml:2: agents.a.kind: \"magic\" is none of process",
+            ),
             ("[agents.a]\nkind = 'process'", "segue.toml:2: agents.a.command: is needed"),
             (
                 "[agents.a]\nkind = 'replay'\nfile = 'f'\ncwd = '/'",
                 "segue.toml:4: agents.a.cwd: is no key",
             ),
-            (&format!("{agent}format = 'xml'"), "segue.toml:4: agents.a.format: must be"),
+            (
+                &format!("{agent}format = 'xml'"),
+                "segue.toml:4: agents.a.format: \"xml\" is none of",
+            ),
             (&format!("{agent}file = 'f'"), "segue.toml:4: agents.a.file: is no key"),
             (&format!("{agent}colour = 'red'"), "segue.toml:4: colour: unknown field"),
         ] {
@@ -341,6 +412,80 @@ mod tests {
         let flags = Flags { durability: Some("max".into()), ..Flags::default() };
         let error = resolved("", &vars([]), flags).expect_err("no level");
         assert!(error.starts_with("--durability: durability: \"max\""), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_key_or_value_names_the_nearest_right_one() {
+        let agent = "[agents.a]\nkind = 'openai-chat'\nmodel = 'm'\n";
+        for (text, meant) in [
+            ("listne = 'x'", "did you mean `listen`?"),
+            ("durability = 'dsik'", "did you mean \"disk\"?"),
+            ("default_agent = 'dmeo'", "did you mean \"demo\"?"),
+            ("[agents.a]\nkind = 'openai_chat'", "did you mean \"openai-chat\"?"),
+            (&format!("{agent}base_ulr = 'x'"), "did you mean `base_url`?"),
+        ] {
+            let error = of_file(text).expect_err(text);
+            assert!(error.ends_with(meant), "{text:?} gave {error}");
+        }
+    }
+
+    #[test]
+    fn models_are_read_and_their_keys_are_never_shown() {
+        let text = "[agents.gpt]\nkind = 'openai-chat'\nbase_url = 'http://127.0.0.1:1/v1'\n\
+                    model = 'm'\napi_key_env = 'KEY'\nsystem = 's'\nidle_s = 7\nretries = 0\n\
+                    params = { temperature = 0.5, stop = ['x'] }\n\
+                    [agents.claude]\nkind = 'anthropic'\nmodel = 'c'\n";
+        let config = resolved(text, &vars([("KEY", " sk-secret\n")]), Flags::default()).unwrap();
+        let [claude, gpt] = &config.agents[..] else { panic!("{config:?}") };
+        let SourceConfig::Upstream { api, spec } = &gpt.source else { panic!("{gpt:?}") };
+        assert_eq!((*api, spec.base_url.as_str()), (Api::OpenAiChat, "http://127.0.0.1:1/v1"));
+        assert_eq!(spec.key, Some(Secret::new("sk-secret")));
+        assert_eq!((spec.system.as_deref(), spec.limits.retries), (Some("s"), 0));
+        assert_eq!(spec.limits.idle, Duration::from_secs(7));
+        let params = json!({"temperature": 0.5, "stop": ["x"]});
+        assert_eq!(Value::Object(spec.params.clone()), params);
+        let SourceConfig::Upstream { spec, .. } = &claude.source else { panic!("{claude:?}") };
+        assert_eq!((spec.base_url.as_str(), &spec.key), (Api::Anthropic.base_url(), &None));
+        assert!(!format!("{config:?}").contains("sk-secret"), "{config:?}");
+        let variable = config.settings.iter().find(|s| s.key == "agents.gpt.api_key_env");
+        assert_eq!(variable.map(|setting| setting.value.as_str()), Some("\"KEY\""));
+    }
+
+    #[test]
+    fn a_model_that_could_not_be_asked_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (empty, key) = (dir.path().join("empty"), dir.path().join("key"));
+        fs::write(&empty, "\n").unwrap();
+        fs::write(&key, "sk-secret\n").unwrap();
+        let agent = |rest: &str| of_file(&format!("[agents.a]\nkind = 'ollama'\n{rest}"));
+        for (rest, why) in [
+            ("", "segue.toml:2: agents.a.model: is needed"),
+            ("model = ''", "segue.toml:2: agents.a: `model` must be"),
+            ("model = 'm'\nbase_url = 'here'", "segue.toml:2: agents.a: `base_url` must be"),
+            ("model = 'm'\nidle_s = 0", "segue.toml:4: agents.a.idle_s: 0 is not from 1"),
+            ("model = 'm'\nretries = 11", "segue.toml:4: agents.a.retries: 11 is over 10"),
+            ("model = 'm'\napi_key_env = 'NO_KEY'", "segue.toml:4: agents.a.api_key_env: the env"),
+            (
+                "model = 'm'\napi_key_file = '/no/key'",
+                "segue.toml:4: agents.a.api_key_file: cannot",
+            ),
+            (
+                &format!("model = 'm'\napi_key_file = '{}'", empty.display()),
+                "segue.toml:4: agents.a.api_key_file: the file is empty",
+            ),
+            (
+                "model = 'm'\napi_key_env = 'A'\napi_key_file = 'b'",
+                "segue.toml:5: agents.a.api_key_file: stands beside",
+            ),
+            ("model = 'm'\nparams = { stream = false }", "segue.toml:2: agents.a: the parameter"),
+            ("model = 'm'\ncommand = ['x']", "segue.toml:4: agents.a.command: is no key"),
+        ] {
+            let error = agent(rest).expect_err(rest);
+            assert!(error.starts_with(why), "{rest:?}\n  gave     {error}\n  expected {why}");
+        }
+        let of_file = agent(&format!("model = 'm'\napi_key_file = '{}'", key.display())).unwrap();
+        let SourceConfig::Upstream { spec, .. } = &of_file.agents[0].source else { panic!() };
+        assert_eq!(spec.key, Some(Secret::new("sk-secret")));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod curl;
 mod exec;
 mod folder;
 mod full_disk;
+mod models;
 mod push;
 mod restarts;
 mod support;
