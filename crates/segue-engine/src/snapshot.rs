@@ -98,8 +98,15 @@ impl RunStream {
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                 Err(error) => return Err(ReadError::Io(error.to_string())),
             };
-            if let Some(snapshot) = step? {
-                return Ok(snapshot);
+            match step {
+                Ok(Some(snapshot)) => return Ok(snapshot),
+                Ok(None) => {}
+                // What was to be folded next has just gone.
+                Err(ReadError::Trimmed { available_from }) => match self.final_fold().await? {
+                    Some(fold) => folding.get().go_on_from(fold),
+                    None => folding.get().begin_anew(available_from),
+                },
+                Err(error) => return Err(error),
             }
         }
     }
@@ -113,8 +120,14 @@ pub(crate) fn fold_whole(
 ) -> Result<Fold, ReadError> {
     let target = journal.info(stream)?.tail.next;
     let mut folding = Folding::new(run, Seq::FIRST);
-    while !folding.step(journal, stream, target)? {}
-    Ok(folding.fold)
+    loop {
+        match folding.step(journal, stream, target) {
+            Ok(true) => return Ok(folding.fold),
+            Ok(false) => {}
+            Err(ReadError::Trimmed { available_from }) => folding.begin_anew(available_from),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// A snapshot as clients get it.
@@ -235,9 +248,13 @@ impl Folding {
 
     /// Begins anew unless the fold is whole and begins at `first`.
     fn begin_at(&mut self, first: Seq) {
-        if (self.torn || (self.fold.from_seq() != first && !self.is_final))
-            && let Some(run) = &self.fold.message().run_id
-        {
+        if self.torn || (self.fold.from_seq() != first && !self.is_final) {
+            self.begin_anew(first);
+        }
+    }
+
+    fn begin_anew(&mut self, first: Seq) {
+        if let Some(run) = &self.fold.message().run_id {
             metrics::counter!("segue_snapshot_restarts_total").increment(1);
             *self = Self::new(run, first);
         }
@@ -265,15 +282,7 @@ impl Folding {
         target: Seq,
     ) -> Result<bool, ReadError> {
         let next = self.fold.seq().next();
-        let page = match journal.read(stream, next, ReadLimit::default()) {
-            // What was to be folded next is gone.
-            Err(ReadError::Trimmed { available_from }) => {
-                self.is_final = false;
-                self.begin_at(available_from);
-                return Ok(false);
-            }
-            other => other?,
-        };
+        let page = journal.read(stream, next, ReadLimit::default())?;
         for record in &page.records {
             if !self.take(record) {
                 return Ok(true);

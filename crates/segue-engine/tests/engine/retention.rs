@@ -179,6 +179,23 @@ async fn j10_what_a_trimmed_run_made_is_its_snapshot_and_its_end_still_an_event(
 }
 
 #[tokio::test(start_paused = true)]
+async fn l05_a_snapshot_that_races_the_trim_lacks_nothing() {
+    let kept = Kept::new(Retain { runs: 1, ..RUNS }).await;
+    for delay in 0..200 {
+        let run = kept.ended("s", "all of it").await;
+        let late = async {
+            for _ in 0..delay % 50 {
+                tokio::task::yield_now().await;
+            }
+            kept.snapshot(&run).await
+        };
+        let (_, snapshot) = tokio::join!(kept.ended("t", "newer"), late);
+        assert_eq!(snapshot["from_seq"], 1, "delay {delay}");
+        assert_eq!(snapshot["message"]["parts"][0]["text"], "all of it", "delay {delay}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_goes_on_where_it_was_and_trims_nothing_twice() {
     let mut kept = Kept::new(RUNS).await;
     let mut runs = Vec::new();
