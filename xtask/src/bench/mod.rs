@@ -13,6 +13,7 @@ mod fan;
 mod ingest;
 mod memory;
 mod replay;
+mod start;
 mod table;
 mod target;
 mod times;
@@ -48,7 +49,7 @@ const MORE_ROUNDS: usize = 3;
 const SLOW_DISK_US: f64 = 1_000.0;
 
 /// What can be measured, in the order of `all`.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "decode",
     "engine",
     "packing",
@@ -61,6 +62,7 @@ const NAMES: [&str; 12] = [
     "fan-1000",
     "ingest-under-fan",
     "memory",
+    "start",
 ];
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -136,6 +138,7 @@ async fn round(bench: &Bench, name: &str, number: usize) -> anyhow::Result<Vec<S
         "fan-1000" => fan::fan(bench, number, 1_000).await,
         "ingest-under-fan" => fan::ingest_under(bench, number, 1_000).await,
         "memory" => memory::round(bench).await,
+        "start" => start::round(bench, number).await,
         _ => bail!("no benchmark {name:?}"),
     }
 }
