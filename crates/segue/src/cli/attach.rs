@@ -2,7 +2,12 @@
 
 use segue_core::{Cursor, RunId};
 
-use super::{Exit, ServerArgs, follow, parse_cursor, printer::Printer};
+use super::{
+    Exit, ServerArgs, follow,
+    look::{ShowArgs, TextForm},
+    parse_cursor,
+    printer::Printer,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -11,9 +16,8 @@ pub(super) struct Args {
     /// Begin after this cursor, `RUN:SEQ`, instead of at the run's first event
     #[arg(long, value_name = "CURSOR", value_parser = parse_cursor)]
     after: Option<Cursor>,
-    /// Print each event as a line of JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    show: ShowArgs,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -21,5 +25,10 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
     let client = args.server.client()?;
     let attachment = client.attach(args.run.clone(), args.after);
-    follow::to_the_end(attachment, &args.run, &mut Printer::of_process(args.json)).await
+    follow::to_the_end(
+        attachment,
+        &args.run,
+        &mut Printer::of_process(args.show.look(TextForm::Markdown)),
+    )
+    .await
 }

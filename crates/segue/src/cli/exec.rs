@@ -7,7 +7,12 @@ use segue_client::StartRun;
 use segue_core::SessionId;
 use serde_json::{Map, Value, json};
 
-use super::{Exit, ServerArgs, background, follow, printer::Printer, say};
+use super::{
+    Exit, ServerArgs, background, follow,
+    look::{ShowArgs, TextForm},
+    printer::Printer,
+    say,
+};
 use crate::place::random_hex;
 
 #[derive(Debug, clap::Args)]
@@ -18,6 +23,8 @@ pub(super) struct Args {
     /// A variable for the command, `NAME=VALUE`, or `NAME` for the value it has here
     #[arg(long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    #[command(flatten)]
+    show: ShowArgs,
     #[command(flatten)]
     server: ServerArgs,
     /// The command and its arguments
@@ -35,7 +42,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
     let run = client.start(&session, &start).await?;
     say(&format!("run {}", run.id));
     let attachment = client.attach(run.id.clone(), None);
-    follow::to_the_end(attachment, &run.id, &mut Printer::of_process(false)).await
+    follow::to_the_end(
+        attachment,
+        &run.id,
+        &mut Printer::of_process(args.show.look(TextForm::Plain)),
+    )
+    .await
 }
 
 /// The command in this folder, with the search path it was found by here.

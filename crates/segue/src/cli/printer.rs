@@ -2,13 +2,12 @@
 //!
 //! Standard output gets the text of the run and nothing else, so that a pipe gets exactly what
 //! the run said. All else goes to standard error. With `--json` standard output gets the events.
-//! A status line is only drawn on a terminal, on a line of its own, and erased before the next
-//! output.
+//!
+//! On a terminal there may be one lively line: a tool call that fills, or what is being waited
+//! for. It is drawn where nothing else is open, never wraps, and is erased before anything else
+//! is printed; what was printed is never touched again.
 
-use std::{
-    fmt::Write as _,
-    io::{self, IsTerminal, Write},
-};
+use std::io::{self, Write};
 
 use segue_client::{Ended, Gap, Reconnecting, RunEvent, Snapshot};
 use segue_core::{
@@ -17,13 +16,22 @@ use segue_core::{
 };
 use serde_json::Value;
 
-const DIM: &str = "\x1b[2m";
-const RED: &str = "\x1b[31m";
-const YELLOW: &str = "\x1b[33m";
-const RESET: &str = "\x1b[0m";
+use super::{
+    look::{Look, Text},
+    render::{
+        Flow, Markdown, Style,
+        calls::{self, Call, Progress},
+        clean::{self, Clean},
+    },
+};
+
 const ERASE_LINE: &str = "\r\x1b[2K";
-/// The most characters of a tool's result that are shown.
+/// The widest rows of words; longer ones are hard to read.
+const WIDEST: usize = 100;
+/// The most characters of a tool's result that are shown in a pipe.
 const RESULT_CHARS: usize = 120;
+/// The most calls without a result whose names are kept.
+const CALLS: usize = 64;
 
 /// What is told beside the events.
 #[derive(Debug)]
@@ -33,72 +41,95 @@ pub(super) enum Notice<'a> {
     Ended(&'a Ended),
 }
 
-/// What the two outputs are.
-#[derive(Clone, Copy, Debug)]
-struct Style {
-    json: bool,
-    /// Standard error is a terminal: colours and the status line.
-    terminal: bool,
-    /// Standard output is the same terminal: an open line of one is in the way of the other.
-    shared: bool,
+/// What stands together, set apart from the rest by an empty row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Section {
+    Text,
+    Reasoning,
+    Calls,
 }
 
 /// Prints one run.
 pub(super) struct Printer {
     out: Box<dyn Write>,
     err: Box<dyn Write>,
-    style: Style,
+    look: Look,
+    markdown: Markdown,
+    clean: Clean,
+    /// Reasoning on a terminal.
+    aside: Flow,
+    aside_clean: Clean,
+    section: Option<Section>,
     /// The last character on standard output was no line break.
     out_open: bool,
     /// The same of standard error.
     err_open: bool,
-    status_drawn: bool,
+    /// The lively line is on the screen.
+    drawn: bool,
+    /// The call that the lively line shows.
+    call: Option<Call>,
+    /// Calls whose lines were left before their results came.
+    left: Vec<Call>,
+    /// What the user said is shown, too.
+    with_input: bool,
+    input_shown: bool,
     /// What the last event was.
     last: Option<EventKind>,
-    events: u64,
 }
 
 impl Printer {
     /// To the outputs of this process.
-    pub(super) fn of_process(json: bool) -> Self {
-        let terminal = io::stderr().is_terminal();
-        let shared = terminal && io::stdout().is_terminal();
-        let style = Style { json, terminal, shared };
-        Self::new(Box::new(io::stdout()), Box::new(io::stderr()), style)
+    pub(super) fn of_process(look: Look) -> Self {
+        Self::new(Box::new(io::stdout()), Box::new(io::stderr()), look)
     }
 
-    fn new(out: Box<dyn Write>, err: Box<dyn Write>, style: Style) -> Self {
+    /// The same, that begins with what the user said.
+    pub(super) fn with_input(mut self) -> Self {
+        self.with_input = true;
+        self
+    }
+
+    fn new(out: Box<dyn Write>, err: Box<dyn Write>, look: Look) -> Self {
+        let width = (look.columns)().min(WIDEST);
         Self {
             out,
             err,
-            style,
+            look,
+            markdown: Markdown::new(width),
+            clean: Clean::default(),
+            aside: Flow::new(width),
+            aside_clean: Clean::default(),
+            section: None,
             out_open: false,
             err_open: false,
-            status_drawn: false,
+            drawn: false,
+            call: None,
+            left: Vec::new(),
+            with_input: false,
+            input_shown: false,
             last: None,
-            events: 0,
         }
     }
 
     /// Prints an event, and what it printed is out when this returns.
     pub(super) fn event(&mut self, event: &RunEvent) -> io::Result<()> {
-        self.events += 1;
         self.last = Some(event.kind);
-        self.erase_status()?;
-        if self.style.json {
+        self.erase()?;
+        if self.look.json {
             self.out.write_all(&event.json)?;
             self.out.write_all(b"\n")?;
         } else {
+            self.resize();
             self.content(event)?;
         }
-        self.draw_status("running")?;
+        self.draw_call()?;
         self.flush()
     }
 
     /// Prints what happened instead of events that cannot be given.
     pub(super) fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()> {
-        self.erase_status()?;
-        if self.style.json {
+        self.erase()?;
+        if self.look.json {
             self.out.write_all(&snapshot.json)?;
             self.out.write_all(b"\n")?;
         } else if let Some(fold) = snapshot.fold() {
@@ -110,12 +141,12 @@ impl Printer {
             } else {
                 "the message so far, large parts of it cut:".to_owned()
             };
-            self.remark(YELLOW, &says)?;
-            self.close_out_line()?;
+            self.remark(Style::YELLOW, &says)?;
+            self.end_text()?;
             fold.message().parts.iter().try_for_each(|part| self.part(part))?;
         } else {
             let says = "the message so far is in a form of a newer server, and is not shown";
-            self.remark(YELLOW, says)?;
+            self.remark(Style::YELLOW, says)?;
         }
         self.flush()
     }
@@ -123,29 +154,30 @@ impl Printer {
     fn part(&mut self, part: &Part) -> io::Result<()> {
         match part {
             Part::Prose(prose) if prose.kind == ProseKind::Text => {
-                self.close_out_line()?;
+                self.end_text()?;
                 self.text(&prose.text)
             }
-            Part::Prose(prose) => self.reasoning(&prose.text).and_then(|()| self.close_err_line()),
-            Part::Call(call) => self.remark(DIM, &format!("> {}", call.name)),
+            Part::Prose(prose) => self.reasoning(&prose.text).and_then(|()| self.end_aside()),
+            Part::Call(call) => self.remark(Style::DIM, &format!("> {}", call.name)),
             Part::Whole(_) => Ok(()),
         }
     }
 
     /// Prints what is no event.
     pub(super) fn notice(&mut self, notice: &Notice<'_>) -> io::Result<()> {
-        self.erase_status()?;
+        self.erase()?;
         match notice {
             Notice::Gap(gap) => {
                 let says = String::from_utf8_lossy(&gap.json);
-                self.remark(YELLOW, &format!("events after {} are missing: {says}", gap.after))?;
+                let says = format!("events after {} are missing: {says}", gap.after);
+                self.remark(Style::YELLOW, &says)?;
             }
-            Notice::Lost(lost) if self.style.terminal => {
+            Notice::Lost(lost) if self.look.lively => {
                 let status = format!("reconnecting ({}): {}", lost.attempt, lost.why);
-                self.draw_status(&status)?;
+                self.draw(&Style::DIM.paint(&calls::clip(&status, self.row_width())))?;
             }
             Notice::Lost(lost) if lost.attempt == 1 => {
-                self.remark("", &format!("reconnecting: {}", lost.why))?;
+                self.remark(Style::PLAIN, &format!("reconnecting: {}", lost.why))?;
             }
             Notice::Lost(_) => {}
             Notice::Ended(ended) => self.ended(ended)?,
@@ -155,10 +187,11 @@ impl Printer {
 
     /// Leaves the terminal on a line of its own.
     pub(super) fn finish(&mut self) -> io::Result<()> {
-        self.erase_status()?;
-        self.close_err_line()?;
-        if self.style.shared {
-            self.close_out_line()?;
+        self.erase()?;
+        self.leave_call()?;
+        self.end_aside()?;
+        if self.look.text != Text::Exact || self.look.shared {
+            self.end_text()?;
         }
         self.flush()
     }
@@ -168,32 +201,153 @@ impl Printer {
         let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
         match event.kind {
             // A part begins on a line of its own; a last line without an end stays as it is.
-            EventKind::TextStart => self.close_out_line(),
+            EventKind::TextStart => self.end_text(),
             EventKind::TextDelta => self.text(text("text")),
+            EventKind::TextEnd if self.look.text == Text::Markdown => self.end_text(),
             EventKind::ReasoningDelta => self.reasoning(text("text")),
-            EventKind::ReasoningEnd => self.close_err_line(),
-            EventKind::Log => self.remark("", text("text").trim_end_matches(['\n', '\r'])),
-            EventKind::ToolCallStarted => self.remark(DIM, &format!("> {}", text("name"))),
-            EventKind::ToolResult => self.remark(DIM, &format!("< {}", tool_result(&fields))),
-            EventKind::Warning => self.remark(YELLOW, &format!("warning: {}", text("message"))),
-            EventKind::File | EventKind::Source => self.remark(DIM, text("url")),
+            EventKind::ReasoningEnd => self.end_aside(),
+            EventKind::Log => self.remark(Style::PLAIN, text("text")),
+            EventKind::ToolCallStarted
+            | EventKind::ToolCallInputDelta
+            | EventKind::ToolCallInputEnd
+            | EventKind::ToolResult => self.tool(event.kind, &fields),
+            EventKind::Warning => {
+                self.remark(Style::YELLOW, &format!("warning: {}", text("message")))
+            }
+            EventKind::File | EventKind::Source => self.remark(Style::DIM, text("url")),
+            EventKind::RunQueued => self.queued(&fields),
+            EventKind::RunStarted => self.input(&fields),
             EventKind::RunFailed => {
                 let message = fields.pointer("/error/message").and_then(Value::as_str);
-                self.remark(RED, &format!("failed: {}", message.unwrap_or("no reason was given")))
+                let message = message.unwrap_or("no reason was given");
+                self.remark(Style::RED, &format!("failed: {message}"))
             }
             _ => Ok(()),
         }
+    }
+
+    fn queued(&mut self, fields: &Value) -> io::Result<()> {
+        self.input(fields)?;
+        if self.look.lively {
+            self.draw(&Style::DIM.paint("waiting for its turn"))?;
+        }
+        Ok(())
+    }
+
+    /// What the user said, once.
+    fn input(&mut self, fields: &Value) -> io::Result<()> {
+        let input = fields.get("input").map(said).unwrap_or_default();
+        if !self.with_input || std::mem::replace(&mut self.input_shown, true) || input.is_empty() {
+            return Ok(());
+        }
+        self.remark(Style::BOLD, &format!("> {input}"))
+    }
+
+    fn tool(&mut self, kind: EventKind, fields: &Value) -> io::Result<()> {
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
+        if !self.look.lively {
+            return match kind {
+                EventKind::ToolCallStarted => {
+                    self.remark(Style::DIM, &format!("> {}", text("name")))
+                }
+                EventKind::ToolResult => {
+                    self.remark(Style::DIM, &format!("< {}", tool_result(fields)))
+                }
+                _ => Ok(()),
+            };
+        }
+        let id = text("call_id");
+        match kind {
+            EventKind::ToolCallStarted => {
+                self.leave_call()?;
+                self.end_aside()?;
+                self.pause_text()?;
+                self.enter(Section::Calls)?;
+                self.call = Some(Call::new(id, text("name")));
+            }
+            EventKind::ToolCallInputDelta => {
+                if let Some(call) = self.known_call(id) {
+                    call.grow(text("text"));
+                }
+            }
+            EventKind::ToolCallInputEnd => {
+                if let (Some(call), Some(input)) = (self.known_call(id), fields.get("input")) {
+                    call.set_input(input);
+                }
+            }
+            _ => self.result(id, fields)?,
+        }
+        Ok(())
+    }
+
+    fn result(&mut self, id: &str, fields: &Value) -> io::Result<()> {
+        if fields.get("preliminary").and_then(Value::as_bool) == Some(true) {
+            return Ok(());
+        }
+        let (result, failed) = calls::result_of(fields);
+        let progress = if failed { Progress::Failed } else { Progress::Done };
+        let call = match self.call.take_if(|call| call.id == id) {
+            Some(call) => call,
+            None => {
+                let at = self.left.iter().position(|call| call.id == id);
+                at.map_or_else(|| Call::new(id, id), |at| self.left.remove(at))
+            }
+        };
+        self.leave_call()?;
+        let row = call.row(progress, &result, (self.look.columns)());
+        self.row(Section::Calls, &row)
+    }
+
+    fn known_call(&mut self, id: &str) -> Option<&mut Call> {
+        self.call.iter_mut().chain(&mut self.left).find(|call| call.id == id)
+    }
+
+    /// Ends the lively line of a call that has no result yet, as far as it is.
+    fn leave_call(&mut self) -> io::Result<()> {
+        let Some(call) = self.call.take() else { return Ok(()) };
+        let row = call.row(Progress::Running, "", (self.look.columns)());
+        if self.left.len() == CALLS {
+            self.left.remove(0);
+        }
+        self.left.push(call);
+        self.row(Section::Calls, &row)
+    }
+
+    /// A ready row on standard error.
+    fn row(&mut self, section: Section, row: &str) -> io::Result<()> {
+        self.end_aside()?;
+        self.pause_text()?;
+        self.enter(section)?;
+        self.err.write_all(row.as_bytes())?;
+        self.err.write_all(b"\n")
     }
 
     fn text(&mut self, text: &str) -> io::Result<()> {
         if text.is_empty() {
             return Ok(());
         }
-        if self.style.shared {
-            self.close_err_line()?;
+        if self.look.shared {
+            self.leave_call()?;
+            self.end_aside()?;
+            self.enter(Section::Text)?;
         }
-        self.out.write_all(text.as_bytes())?;
-        self.out_open = !text.ends_with('\n');
+        match self.look.text {
+            Text::Exact => {
+                self.out.write_all(text.as_bytes())?;
+                self.out_open = !text.ends_with('\n');
+            }
+            Text::Plain => {
+                let text = self.clean.text(text);
+                self.out.write_all(text.as_bytes())?;
+                if let Some(last) = text.chars().next_back() {
+                    self.out_open = last != '\n';
+                }
+            }
+            Text::Markdown => {
+                let rows = self.markdown.push(text);
+                self.out.write_all(rows.as_bytes())?;
+            }
+        }
         Ok(())
     }
 
@@ -201,73 +355,137 @@ impl Printer {
         if text.is_empty() {
             return Ok(());
         }
-        if self.style.shared {
-            self.close_out_line()?;
+        self.leave_call()?;
+        if self.look.shared {
+            self.pause_text()?;
         }
-        self.coloured(DIM, text)?;
-        self.err_open = !text.ends_with('\n');
-        Ok(())
+        if !self.look.lively {
+            self.err.write_all(clean::text(text).as_bytes())?;
+            self.err_open = !text.ends_with(['\n', '\r']);
+            return Ok(());
+        }
+        self.enter(Section::Reasoning)?;
+        let mut out = String::new();
+        for c in text.chars() {
+            match self.aside_clean.char(c) {
+                Some('\n') => self.aside.end(&mut out),
+                Some(c) => {
+                    if !self.aside.is_open() {
+                        let gutter = vec![("\u{2502} ".to_owned(), Style::DIM)];
+                        self.aside.begin(&gutter, gutter.clone(), &mut out);
+                    }
+                    self.aside.put(c, Style::DIM, &mut out);
+                }
+                None => {}
+            }
+        }
+        self.err_open = self.aside.is_open();
+        self.err.write_all(out.as_bytes())
     }
 
-    /// A line of its own on standard error.
-    fn remark(&mut self, colour: &str, line: &str) -> io::Result<()> {
-        self.close_err_line()?;
-        if self.style.shared {
-            self.close_out_line()?;
-        }
-        self.coloured(colour, line)?;
+    /// Lines of their own on standard error.
+    fn remark(&mut self, style: Style, text: &str) -> io::Result<()> {
+        self.leave_call()?;
+        self.end_aside()?;
+        self.pause_text()?;
+        let text = clean::text(text);
+        let text = text.trim_end_matches('\n');
+        let text = if self.look.lively { style.paint(text) } else { text.to_owned() };
+        self.err.write_all(text.as_bytes())?;
         self.err.write_all(b"\n")
     }
 
-    fn coloured(&mut self, colour: &str, text: &str) -> io::Result<()> {
-        if self.style.terminal && !colour.is_empty() {
-            write!(self.err, "{colour}{text}{RESET}")
-        } else {
-            self.err.write_all(text.as_bytes())
-        }
-    }
-
     fn ended(&mut self, ended: &Ended) -> io::Result<()> {
-        let mut line = ended.status.as_str().to_owned();
-        if let Some(reason) = &ended.reason {
-            // Writing to memory that grows does not fail.
-            write!(line, " ({reason})").unwrap_or_default();
-        }
+        let reason = ended.reason.as_ref().map(|reason| format!(" ({reason})"));
+        let line = format!("{}{}", ended.status.as_str(), reason.unwrap_or_default());
         match ended.status {
-            // In a pipe a plain end needs no words.
-            RunStatus::Finished if !self.style.terminal => Ok(()),
+            // In a pipe a plain end needs no words, and after an answer it is seen.
+            RunStatus::Finished if !self.look.lively || self.with_input => Ok(()),
             // Its event was shown, with more words.
             RunStatus::Failed if self.last == Some(EventKind::RunFailed) => Ok(()),
-            RunStatus::Finished => self.remark(DIM, &line),
-            _ => self.remark(YELLOW, &line),
+            RunStatus::Finished => self.remark(Style::DIM, &line),
+            _ => self.remark(Style::YELLOW, &line),
         }
     }
 
-    fn close_out_line(&mut self) -> io::Result<()> {
+    /// Sets what comes apart from what was.
+    fn enter(&mut self, section: Section) -> io::Result<()> {
+        let before = self.section.replace(section);
+        let apart = before.is_some_and(|before| before != section);
+        if apart && self.look.lively && self.look.text == Text::Markdown {
+            self.pause_text()?;
+            self.err.write_all(b"\n")?;
+        }
+        Ok(())
+    }
+
+    /// Ends the text: what comes next of it begins anew.
+    fn end_text(&mut self) -> io::Result<()> {
+        let rest = self.markdown.finish();
+        self.out.write_all(rest.as_bytes())?;
         if std::mem::take(&mut self.out_open) { self.out.write_all(b"\n") } else { Ok(()) }
     }
 
-    fn close_err_line(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.err_open) { self.err.write_all(b"\n") } else { Ok(()) }
-    }
-
-    fn draw_status(&mut self, status: &str) -> io::Result<()> {
-        let open = self.err_open || (self.style.shared && self.out_open);
-        if open || !self.style.terminal {
+    /// Ends the open line of text where standard error is the same terminal.
+    fn pause_text(&mut self) -> io::Result<()> {
+        if !self.look.shared {
             return Ok(());
         }
-        self.status_drawn = true;
-        let events = self.events;
-        write!(self.err, "{DIM}{status} - {events} events{RESET}")
+        let rest = self.markdown.pause();
+        self.out.write_all(rest.as_bytes())?;
+        if std::mem::take(&mut self.out_open) {
+            self.out.write_all(b"\n")?;
+        }
+        self.out.flush()
     }
 
-    fn erase_status(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.status_drawn) {
+    fn end_aside(&mut self) -> io::Result<()> {
+        let mut rest = String::new();
+        self.aside.end(&mut rest);
+        self.err.write_all(rest.as_bytes())?;
+        let is_open = std::mem::take(&mut self.err_open) && !self.look.lively;
+        if is_open { self.err.write_all(b"\n") } else { Ok(()) }
+    }
+
+    fn draw_call(&mut self) -> io::Result<()> {
+        match &self.call {
+            Some(call) => {
+                let row = call.row(Progress::Running, "", (self.look.columns)());
+                self.draw(&row)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Draws the lively line, unless something is open.
+    fn draw(&mut self, row: &str) -> io::Result<()> {
+        let text = self.look.shared && (self.out_open || self.markdown.is_open());
+        if text || self.err_open || !self.look.lively {
+            return Ok(());
+        }
+        self.erase()?;
+        self.drawn = true;
+        self.err.write_all(row.as_bytes())
+    }
+
+    fn erase(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.drawn) {
             self.err.write_all(ERASE_LINE.as_bytes())?;
             // Before standard output, which may be the same terminal.
             self.err.flush()?;
         }
         Ok(())
+    }
+
+    fn resize(&mut self) {
+        let width = (self.look.columns)().min(WIDEST);
+        self.markdown.set_width(width);
+        self.aside.set_width(width);
+    }
+
+    /// The columns that a lively line may fill.
+    fn row_width(&self) -> usize {
+        (self.look.columns)().saturating_sub(1)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -276,14 +494,21 @@ impl Printer {
     }
 }
 
+/// The text of an input: a string, or the texts of its parts or of its last message.
+fn said(input: &Value) -> String {
+    match input {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.last().map(said).unwrap_or_default(),
+        Value::Object(fields) => {
+            fields.get("text").or_else(|| fields.get("content")).map(said).unwrap_or_default()
+        }
+        _ => String::new(),
+    }
+}
+
 /// The first line of what a tool gave, shortened.
 fn tool_result(fields: &Value) -> String {
-    let output = fields.get("error").filter(|error| !error.is_null());
-    let text = match output.or_else(|| fields.get("output")) {
-        None => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    };
+    let (text, _) = calls::result_of(fields);
     let line = text.lines().next().unwrap_or_default();
     let mut shown: String = line.chars().take(RESULT_CHARS).collect();
     if shown.len() < text.trim_end().len() {

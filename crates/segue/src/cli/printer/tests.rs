@@ -42,9 +42,9 @@ fn delta(text: &str) -> Value {
 }
 
 /// What standard output and standard error get.
-fn print(style: Style, events: &[Value], notices: &[Notice<'_>]) -> (String, String) {
+fn print(look: Look, events: &[Value], notices: &[Notice<'_>]) -> (String, String) {
     let (out, err) = (Page::default(), Page::default());
-    let mut printer = Printer::new(Box::new(out.clone()), Box::new(err.clone()), style);
+    let mut printer = Printer::new(Box::new(out.clone()), Box::new(err.clone()), look);
     for fields in events {
         printer.event(&event(fields)).unwrap();
     }
@@ -55,8 +55,9 @@ fn print(style: Style, events: &[Value], notices: &[Notice<'_>]) -> (String, Str
     (out.text(), err.text())
 }
 
-const PIPE: Style = Style { json: false, terminal: false, shared: false };
-const TERMINAL: Style = Style { json: false, terminal: true, shared: true };
+const PIPE: Look =
+    Look { json: false, text: Text::Exact, lively: false, shared: false, columns: || 40 };
+const TERMINAL: Look = Look { text: Text::Markdown, lively: true, shared: true, ..PIPE };
 
 #[test]
 fn a_snapshot_shows_the_text_so_far() {
@@ -73,13 +74,13 @@ fn a_snapshot_shows_the_text_so_far() {
         "message": message,
     });
     let snapshot = Snapshot { seq: Seq(7), json: json.to_string().into() };
-    for (style, expect) in [(false, "all of it".to_owned()), (true, format!("{json}\n"))] {
+    for (json_wanted, expect) in [(false, "all of it".to_owned()), (true, format!("{json}\n"))] {
         let (out, err) = (Page::default(), Page::default());
-        let style = Style { json: style, terminal: false, shared: false };
-        let mut printer = Printer::new(Box::new(out.clone()), Box::new(err.clone()), style);
+        let look = Look { json: json_wanted, ..PIPE };
+        let mut printer = Printer::new(Box::new(out.clone()), Box::new(err.clone()), look);
         printer.snapshot(&snapshot).unwrap();
         assert_eq!(out.text(), expect);
-        let remarks = if style.json { "" } else { "all of the message so far:\n> look\n" };
+        let remarks = if look.json { "" } else { "all of the message so far:\n> look\n" };
         assert_eq!(err.text(), remarks);
     }
 }
@@ -131,26 +132,122 @@ fn parts_begin_on_lines_of_their_own() {
     assert_eq!(print(PIPE, &events, &[]).0, "a\nb\nc");
 }
 
-#[test]
-fn a_terminal_gets_dim_reasoning_on_lines_of_its_own() {
-    let reasoning = json!({"type": "reasoning.delta", "part": "r", "text": "hm"});
-    let (out, err) = print(TERMINAL, &[delta("a"), reasoning, delta("b")], &[]);
-    assert_eq!(out, "a\nb\n");
-    assert_eq!(err, format!("{DIM}hm{RESET}\n"));
+/// What one terminal gets of both outputs; styles as `<code>` and `>`, an erased line as `!`.
+fn screen(look: Look, events: &[Value]) -> String {
+    let page = Page::default();
+    let mut printer = Printer::new(Box::new(page.clone()), Box::new(page.clone()), look);
+    for fields in events {
+        printer.event(&event(fields)).unwrap();
+    }
+    printer.finish().unwrap();
+    page.text().replace(ERASE_LINE, "!").replace("\x1b[0m", ">").replace("\x1b[", "<")
+}
+
+fn thought(text: &str) -> Value {
+    json!({"type": "reasoning.delta", "part": "r", "text": text})
+}
+
+fn call(kind: &str, more: &Value) -> Value {
+    let mut event = json!({"type": kind, "call_id": "c"});
+    more.as_object().unwrap().iter().for_each(|(name, value)| event[name] = value.clone());
+    event
 }
 
 #[test]
-fn the_status_line_is_erased_before_anything_else() {
-    let (_, err) = print(TERMINAL, &[delta("a\n"), delta("b")], &[]);
-    assert_eq!(err, format!("{DIM}running - 1 events{RESET}{ERASE_LINE}"));
+fn a_terminal_gets_reasoning_dimmed_and_set_apart() {
+    let events = [thought("hm, so I th"), thought("ink of a word that wraps"), delta("**b**\n")];
+    assert_eq!(
+        screen(TERMINAL, &events),
+        "<2m\u{2502} hm, so I think of a word that wraps>\n\n<1mb>\n"
+    );
+}
+
+#[test]
+fn a_call_is_one_line_that_fills_and_ends_with_its_result() {
+    let events = [
+        call("tool_call.started", &json!({"name": "look"})),
+        call("tool_call.input_delta", &json!({"text": "{\"a\""})),
+        call("tool_call.input_end", &json!({"input": {"a": 1}})),
+        call("tool_result", &json!({"output": "found"})),
+        delta("x"),
+    ];
+    let waits = "<2m\u{2026}> <1mlook>";
+    assert_eq!(
+        screen(TERMINAL, &events),
+        format!(
+            "{waits}!{waits} <2m{{\"a\">!{waits} <2m{{\"a\":1}}>!\
+             <32m\u{2713}> <1mlook> <2m{{\"a\":1}}> \u{2192} found\n\nx\n"
+        )
+    );
+}
+
+#[test]
+fn a_call_that_something_overtakes_is_named_again_with_its_result() {
+    let events = [
+        call("tool_call.started", &json!({"name": "look"})),
+        json!({"type": "log", "text": "between"}),
+        call("tool_result", &json!({"error": "no"})),
+    ];
+    assert_eq!(
+        screen(TERMINAL, &events),
+        "<2m\u{2026}> <1mlook>!<2m\u{2026}> <1mlook>\nbetween\n\
+         <31m\u{2717}> <1mlook> \u{2192} no\n"
+    );
+}
+
+#[test]
+fn nothing_that_a_run_says_drives_the_terminal() {
+    let evil = "\x1b[2J\u{9b}1m\x07";
+    let events = [
+        thought(evil),
+        call("tool_call.started", &json!({"name": evil})),
+        call("tool_call.input_delta", &json!({"text": evil})),
+        call("tool_result", &json!({"output": evil})),
+        delta(evil),
+        json!({"type": "warning", "message": evil}),
+        json!({"type": "log", "text": evil}),
+        json!({"type": "source", "url": evil}),
+        json!({"type": "run.failed", "error": {"message": evil}}),
+    ];
+    for look in [TERMINAL, Look { text: Text::Plain, lively: false, ..TERMINAL }] {
+        let screen = screen(look, &events);
+        assert!(!screen.contains("<2J") && !screen.contains(['\u{9b}', '\u{7}']), "{screen:?}");
+    }
+}
+
+#[test]
+fn a_terminal_without_colours_gets_the_same_words() {
+    let look = Look { text: Text::Plain, lively: false, ..TERMINAL };
+    let events = [
+        thought("hm"),
+        call("tool_call.started", &json!({"name": "look"})),
+        call("tool_result", &json!({"output": "found"})),
+        delta("**b** "),
+        delta("c"),
+    ];
+    assert_eq!(screen(look, &events), "hm\n> look\n< found\n**b** c\n");
+}
+
+#[test]
+fn what_the_user_said_is_shown_once_where_it_is_wanted() {
+    let page = Page::default();
+    let printer = Printer::new(Box::new(page.clone()), Box::new(page.clone()), TERMINAL);
+    let mut printer = printer.with_input();
+    let input = json!([{"role": "user", "content": [{"type": "text", "text": "hello"}]}]);
+    for kind in ["run.queued", "run.started"] {
+        printer.event(&event(&json!({"type": kind, "input": input}))).unwrap();
+    }
+    printer.finish().unwrap();
+    let wait = Style::DIM.paint("waiting for its turn");
+    assert_eq!(page.text(), format!("{}\n{wait}{ERASE_LINE}", Style::BOLD.paint("> hello")));
 }
 
 #[test]
 fn json_is_one_line_for_each_event_and_nothing_else() {
-    let style = Style { json: true, ..PIPE };
+    let look = Look { json: true, ..PIPE };
     let events = [delta("a\nb"), json!({"type": "run.started"})];
     let lost = Reconnecting { attempt: 1, delay: Duration::ZERO, why: "it ended too early".into() };
-    let (out, err) = print(style, &events, &[Notice::Lost(&lost)]);
+    let (out, err) = print(look, &events, &[Notice::Lost(&lost)]);
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines, events);
     assert_eq!(err, "reconnecting: it ended too early\n");
