@@ -155,6 +155,17 @@ impl Engine {
         &self.inner.settings
     }
 
+    /// How many runs are alive: running, waiting, or being started.
+    pub fn active_runs(&self) -> usize {
+        self.inner.supervisor.seats()
+    }
+
+    /// Refuses new work from here on if no run is alive, in one step; tells whether it does. A
+    /// start is refused after it or keeps the engine open.
+    pub fn close_if_idle(&self) -> bool {
+        self.inner.supervisor.close_if_empty()
+    }
+
     /// Whether it takes new work.
     pub fn is_ready(&self) -> bool {
         !self.inner.supervisor.is_closing()

@@ -367,6 +367,14 @@ impl Supervisor {
         self.table().closing = true;
     }
 
+    /// Refuses new runs from here on if none is alive or being started; tells whether it does.
+    pub(crate) fn close_if_empty(&self) -> bool {
+        let mut table = self.table();
+        let is_empty = table.lines.values().all(|line| line.len() == 0);
+        table.closing |= is_empty;
+        table.closing
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.table().closing
     }

@@ -19,5 +19,6 @@ mod routes;
 mod server;
 mod wait;
 
+pub use conn::Activity;
 pub use metrics::install as install_metrics;
 pub use server::{BindError, Server, ServerOptions};

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::{App, Numbers},
     auth::Gate,
-    conn::{Connections, Limits},
+    conn::{Activity, Connections, Limits},
     fan_out::FanOut,
     metrics,
     routes::Front,
@@ -127,6 +127,11 @@ impl Server {
         self.address
     }
 
+    /// Who is connected, now and later.
+    pub fn activity(&self) -> Activity {
+        self.connections.activity.clone()
+    }
+
     /// Serves until `shutdown` completes, then ends: no new connections, streams end cleanly,
     /// what is under way has `drain` to finish.
     ///
@@ -176,7 +181,7 @@ fn connections(options: ServerOptions, engine: Engine, fan_out: Arc<FanOut>) -> 
     let gate = Gate { hosts: options.allowed_hosts, origins: options.allowed_origins };
     let app = App::new(engine, fan_out.clone(), numbers, options.admin_token, closing.clone());
     let front = Arc::new(Front::new(app, gate));
-    Connections { front, fan_out, limits, closing }
+    Connections { front, fan_out, limits, closing, activity: Activity::default() }
 }
 
 fn or_none(limit: usize) -> usize {

@@ -5,6 +5,7 @@
 
 mod cli;
 mod config;
+mod idle;
 mod place;
 mod wiring;
 

@@ -14,16 +14,23 @@ use std::{
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     net::SocketAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::{
+        fd::{OwnedFd, RawFd},
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
 use rustix::{
     fs::{FlockOperation, flock},
+    io::{Errno, fcntl_dupfd_cloexec},
     process::{Pid, test_kill_process},
 };
 use serde::{Deserialize, Serialize};
+
+/// Above what a server with few connections has open.
+const HIGH_FD: RawFd = 512;
 
 /// A data folder. It need not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +58,11 @@ impl Place {
 
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Whether a server ever kept data here.
+    pub(crate) fn has_data(&self) -> bool {
+        self.0.join("journal").is_dir()
     }
 
     /// Makes the folder, for its owner only, if it is not there.
@@ -98,9 +110,19 @@ impl Place {
         if let Some(token) = self.admin_token() {
             return Ok(token);
         }
+        self.new_admin_token()
+    }
+
+    /// Makes a token in place of the one there is.
+    pub(crate) fn new_admin_token(&self) -> anyhow::Result<String> {
         let token = random_hex::<32>()?;
         self.replace("admin.token", format!("{token}\n").as_bytes()).context("admin.token")?;
         Ok(token)
+    }
+
+    /// Where the token is.
+    pub(crate) fn token_path(&self) -> PathBuf {
+        self.0.join("admin.token")
     }
 
     /// Waits to be the only one who starts a server for the folder; until the file is dropped.
@@ -108,6 +130,20 @@ impl Place {
         let file = private().open(self.0.join("server.lock")).context("server.lock")?;
         flock(&file, FlockOperation::LockExclusive).context("server.lock")?;
         Ok(file)
+    }
+
+    /// The same lock for a server that wants to stop, unless somebody else has it. Its holder
+    /// keeps it to its end, and those who start wait for that.
+    ///
+    /// When a process ends, its files are closed in the order of their numbers. This one gets a
+    /// high number, so that the journal's own lock is free before a starter goes on.
+    pub(crate) fn try_lock_start(&self) -> anyhow::Result<Option<OwnedFd>> {
+        let file = private().open(self.0.join("server.lock")).context("server.lock")?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error).context("server.lock"),
+            Ok(()) => Ok(Some(fcntl_dupfd_cloexec(&file, HIGH_FD).unwrap_or_else(|_| file.into()))),
+        }
     }
 
     /// The log of background servers, to append to.
@@ -205,6 +241,16 @@ mod tests {
         fs::write(place.path().join("server.json"), stale).unwrap();
         assert_eq!(place.server(), None);
         assert_eq!(place.last_server().unwrap().address.port(), 1);
+    }
+
+    #[test]
+    fn a_server_that_wants_to_stop_takes_the_lock_or_goes_on() {
+        let (_dir, place) = place();
+        let starter = place.lock_start().unwrap();
+        assert!(place.try_lock_start().unwrap().is_none());
+        drop(starter);
+        let server = place.try_lock_start().unwrap();
+        assert!(server.is_some() && place.try_lock_start().unwrap().is_none());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Where the crates are put together: configuration in, a running server out.
 
 use std::{
-    ffi::OsString, fs, future::Future, net::SocketAddr, path::Path, pin::pin, process::ExitCode,
-    sync::Arc, time::Duration,
+    ffi::OsString, fs, future::Future, net::SocketAddr, os::fd::OwnedFd, path::Path, pin::pin,
+    process::ExitCode, sync::Arc, time::Duration,
 };
 
 use anyhow::Context;
@@ -25,7 +25,10 @@ use segue_sources::{
 };
 use serde_json::{Value, json};
 
-use crate::config::{AgentConfig, Config, Durability, SourceConfig};
+use crate::{
+    config::{AgentConfig, Config, Durability, SourceConfig},
+    idle::{self, Idle},
+};
 
 /// The name under which this binary is called as the guard of a process.
 pub(crate) const GUARD: &str = "__guard";
@@ -35,13 +38,15 @@ const JOURNAL_FAILED: i32 = 74;
 
 /// Runs a server until `stop` completes, then shuts it down in order.
 ///
-/// `ready` is called once, when the server answers, with the address it listens on.
+/// With `idle` it also stops by itself, and then gives the lock that the process has to keep to
+/// its end. `ready` is called once, when the server answers, with the address it listens on.
 pub(crate) async fn serve(
     config: Config,
     admin_token: String,
     ready: impl FnOnce(SocketAddr) -> anyhow::Result<()>,
     stop: impl Future<Output = ()> + Send,
-) -> anyhow::Result<()> {
+    idle: Option<Idle>,
+) -> anyhow::Result<Option<OwnedFd>> {
     segue_server::install_metrics();
     let (journal, views, _lock) = storage(&config)?;
     let options = EngineOptions {
@@ -60,17 +65,22 @@ pub(crate) async fn serve(
     let engine = tokio::select! {
         engine = Engine::open(options) => engine?,
         // Recovery may be long; what it has not done the next start does.
-        () = &mut stop => return Ok(()),
+        () = &mut stop => return Ok(None),
     };
     let server = Server::bind(server_options(&config, admin_token), engine.clone()).await?;
     ready(server.local_addr())?;
+    let activity = server.activity();
+    let mut lock = None;
     let shutdown = async {
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            held = idle::stop(idle, &engine, &activity) => lock = Some(held),
+        }
         let report = engine.shutdown(config.shutdown).await;
         tracing::info!(left_running = report.left_running, "the engine is down");
     };
     server.run(shutdown).await;
-    Ok(())
+    Ok(lock)
 }
 
 /// Where streams and views are kept, and the lock of a folder that the journal does not lock.

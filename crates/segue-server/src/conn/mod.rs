@@ -3,7 +3,14 @@
 mod deadline;
 mod serve;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -39,6 +46,30 @@ pub(crate) struct Connections {
     pub(crate) limits: Limits,
     /// Cancelled when the server closes: connections end, streams too.
     pub(crate) closing: CancellationToken,
+    pub(crate) activity: Activity,
+}
+
+/// Who is connected, for one who waits until nobody is. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Activity(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    open: AtomicU64,
+    accepted: AtomicU64,
+}
+
+impl Activity {
+    /// Connections that are open, whatever is done on them. One that was answered is counted
+    /// before its answer is seen.
+    pub fn open(&self) -> u64 {
+        self.0.open.load(Ordering::SeqCst)
+    }
+
+    /// Connections that were ever accepted.
+    pub fn accepted(&self) -> u64 {
+        self.0.accepted.load(Ordering::SeqCst)
+    }
 }
 
 impl Connections {
@@ -71,7 +102,7 @@ impl Connections {
             streams: fan_out::Streams::new(&self.fan_out, &wish),
             limits: self.limits.clone(),
             closing: self.closing.clone(),
-            _open: Open::new(permit),
+            _open: Open::new(permit, self.activity.clone()),
         };
         self.fan_out.seat(Seat::new(connection.serve(socket), wish));
     }
@@ -84,18 +115,24 @@ async fn refused(error: &io::Error) {
 }
 
 /// An open connection's place in the counts, given back on every path.
-struct Open(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+struct Open {
+    activity: Activity,
+    _permit: OwnedSemaphorePermit,
+}
 
 impl Open {
-    fn new(permit: OwnedSemaphorePermit) -> Self {
+    fn new(permit: OwnedSemaphorePermit, activity: Activity) -> Self {
         metrics::counter!("segue_connections_total").increment(1);
         metrics::gauge!("segue_connections").increment(1);
-        Self(permit)
+        activity.0.accepted.fetch_add(1, Ordering::SeqCst);
+        activity.0.open.fetch_add(1, Ordering::SeqCst);
+        Self { activity, _permit: permit }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         metrics::gauge!("segue_connections").decrement(1);
+        self.activity.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }

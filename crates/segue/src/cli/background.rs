@@ -22,19 +22,27 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// How many lines of a failed server's log are shown.
 const LOG_LINES: usize = 5;
 
-/// A client of the server that serves `place`, with its admin token. Starts one if none answers.
+/// A client of the server that serves `place`, with `token` or its admin token. Starts one if none
+/// answers.
 ///
-/// The lock comes first: of two that find no server, the second finds the first one's.
-pub(super) async fn client(place: &Place) -> anyhow::Result<Client> {
+/// The lock comes first: of two that find no server, the second finds the first one's, and a
+/// server that is about to stop for want of work is found before or not at all. The client keeps
+/// the connection on which the server has answered, for which that server stays.
+pub(super) async fn client(place: &Place, token: Option<String>) -> anyhow::Result<Client> {
     place.create()?;
     let lock = {
         let place = place.clone();
         tokio::task::spawn_blocking(move || place.lock_start()).await??
     };
-    let client = match answering(place).await {
+    let mut client = match answering(place).await {
         Some(client) => client,
         None => start(place).await?,
     };
+    if token.is_some() {
+        client = Client::new(client.base_url(), token)?;
+        // For a connection of its own. What the server thinks of the token it says later.
+        client.is_ready().await;
+    }
     drop(lock);
     Ok(client)
 }

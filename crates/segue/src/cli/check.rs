@@ -1,6 +1,11 @@
 //! `segue check`.
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use serde_json::json;
 
 use super::{Exit, say};
 use crate::{place::Place, wiring};
@@ -10,6 +15,9 @@ pub(super) struct Args {
     /// The data folder [default: `$XDG_DATA_HOME/segue`, else `~/.local/share/segue`]
     #[arg(long, env = "SEGUE_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Print each finding as a line of JSON
+    #[arg(long)]
+    json: bool,
     /// Also rebuild the views from the journal
     #[arg(long)]
     rebuild: bool,
@@ -19,7 +27,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let place = args.data.clone().map_or_else(Place::of_user, |data| Ok(Place::new(data)))?;
     let findings = wiring::check(place.path(), args.rebuild)?;
     for finding in &findings {
-        say(finding);
+        if args.json {
+            writeln!(io::stdout(), "{}", json!({ "finding": finding }))?;
+        } else {
+            say(finding);
+        }
     }
     if findings.is_empty() {
         say(&format!("{} is sound", place.path().display()));

@@ -8,7 +8,7 @@ use segue_core::SessionId;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Exit, ServerArgs, background, follow,
+    Exit, ServerArgs, follow,
     look::{ShowArgs, TextForm},
     printer::Printer,
     say,
@@ -26,7 +26,7 @@ pub(super) struct Args {
     #[command(flatten)]
     show: ShowArgs,
     #[command(flatten)]
-    server: ServerArgs,
+    pub(super) server: ServerArgs,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) command: Vec<String>,
@@ -34,10 +34,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
     let start = StartRun::of_source(source(&args)?);
-    let client = match &args.server.server {
-        Some(_) => args.server.client()?,
-        None => background::client(&args.server.place()?).await?,
-    };
+    let client = args.server.client_or_new().await?;
     let session = args.session.map_or_else(new_session, Ok)?;
     let run = client.start(&session, &start).await?;
     say(&format!("run {}", run.id));

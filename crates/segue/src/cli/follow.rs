@@ -1,5 +1,7 @@
 //! Showing a run until it ends or the person leaves.
 
+use std::io;
+
 use futures_util::StreamExt;
 use segue_client::{Attached, Attachment};
 use segue_core::RunId;
@@ -28,22 +30,26 @@ pub(super) async fn to_the_end(
                 return Ok(Exit::Left);
             }
         };
-        match item {
-            None => return Ok(exit),
-            Some(Err(error)) => {
-                printer.finish()?;
-                return Err(error.into());
-            }
-            Some(Ok(Attached::Event(event))) => printer.event(&event)?,
-            Some(Ok(Attached::Gap(gap))) => printer.notice(&Notice::Gap(&gap))?,
-            Some(Ok(Attached::Snapshot(snapshot))) => printer.snapshot(&snapshot)?,
-            Some(Ok(Attached::Control { .. })) => {}
-            Some(Ok(Attached::Reconnecting(lost))) => printer.notice(&Notice::Lost(&lost))?,
-            Some(Ok(Attached::Ended(ended))) => {
-                printer.notice(&Notice::Ended(&ended))?;
-                printer.finish()?;
-                exit = Exit::of_run(ended.status);
-            }
+        let Some(item) = item.transpose().inspect_err(|_| drop(printer.finish()))? else {
+            return Ok(exit);
+        };
+        exit = print(&item, printer)?.unwrap_or(exit);
+    }
+}
+
+/// Prints one thing that an attachment has yielded; gives what the run's end means.
+pub(super) fn print(item: &Attached, printer: &mut Printer) -> io::Result<Option<Exit>> {
+    match item {
+        Attached::Event(event) => printer.event(event)?,
+        Attached::Gap(gap) => printer.notice(&Notice::Gap(gap))?,
+        Attached::Snapshot(snapshot) => printer.snapshot(snapshot)?,
+        Attached::Control { .. } => {}
+        Attached::Reconnecting(lost) => printer.notice(&Notice::Lost(lost))?,
+        Attached::Ended(ended) => {
+            printer.notice(&Notice::Ended(ended))?;
+            printer.finish()?;
+            return Ok(Some(Exit::of_run(ended.status)));
         }
     }
+    Ok(None)
 }

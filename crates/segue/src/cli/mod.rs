@@ -11,10 +11,13 @@
 
 mod attach;
 mod background;
+mod chat;
 mod check;
+mod completions;
 mod config;
 mod exec;
 mod follow;
+mod keys;
 mod look;
 mod printer;
 mod push;
@@ -22,7 +25,11 @@ mod render;
 mod runs;
 mod serve;
 mod server;
+mod sessions;
 mod stop;
+mod table;
+mod token;
+mod words;
 
 use std::{
     future::Future,
@@ -53,18 +60,63 @@ enum Command {
     Serve(serve::Args),
     /// Run a command as a detached run and show it live
     Exec(exec::Args),
+    /// Talk to an agent: type, watch the answer, leave, come back
+    Chat(chat::Args),
     /// Show a run from its beginning, or from a cursor, to its end
     Attach(attach::Args),
     /// Push lines of JSON from standard input into a run, each exactly once
     Push(push::Args),
     /// List runs, the newest first
     Runs(runs::Args),
+    /// List sessions, the newest first
+    Sessions(sessions::Args),
     /// Stop a run
     Stop(stop::Args),
     /// Verify the journal of a data folder that no server uses
     Check(check::Args),
     /// Show the settings in force and where each came from
     Config(config::Args),
+    /// Show the token of a data folder's admin scope, made if there is none
+    Token(token::Args),
+    /// Print what makes a shell complete this command line
+    Completions(completions::Args),
+}
+
+impl Command {
+    /// Whom a client's command talks to.
+    fn server(&self) -> Option<&ServerArgs> {
+        match self {
+            Self::Exec(args) => Some(&args.server),
+            Self::Chat(args) => Some(&args.server),
+            Self::Attach(args) => Some(&args.server),
+            Self::Push(args) => Some(&args.server),
+            Self::Runs(args) => Some(&args.server),
+            Self::Sessions(args) => Some(&args.server),
+            Self::Stop(args) => Some(&args.server),
+            Self::Serve(_)
+            | Self::Check(_)
+            | Self::Config(_)
+            | Self::Token(_)
+            | Self::Completions(_) => None,
+        }
+    }
+
+    fn run(self) -> anyhow::Result<Exit> {
+        match self {
+            Self::Serve(args) => serve::run(args),
+            Self::Exec(args) => block_on(exec::run(args)),
+            Self::Chat(args) => block_on(chat::run(args)),
+            Self::Attach(args) => block_on(attach::run(args)),
+            Self::Push(args) => block_on(push::run(args)),
+            Self::Runs(args) => block_on(runs::run(args)),
+            Self::Sessions(args) => block_on(sessions::run(args)),
+            Self::Stop(args) => block_on(stop::run(args)),
+            Self::Check(args) => check::run(&args),
+            Self::Config(args) => config::run(args),
+            Self::Token(args) => token::run(args),
+            Self::Completions(args) => completions::run(&args),
+        }
+    }
 }
 
 /// How a command ended.
@@ -107,17 +159,9 @@ impl Exit {
 /// Does what the command line says.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
-    let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(args) => serve::run(args),
-        Command::Exec(args) => block_on(exec::run(args)),
-        Command::Attach(args) => block_on(attach::run(args)),
-        Command::Push(args) => block_on(push::run(args)),
-        Command::Runs(args) => block_on(runs::run(args)),
-        Command::Stop(args) => block_on(stop::run(args)),
-        Command::Check(args) => check::run(&args),
-        Command::Config(args) => config::run(args),
-    };
-    let exit = result.unwrap_or_else(|error| explain(&error));
+    let command = cli.command.unwrap_or(Command::Serve(cli.serve));
+    let server = command.server().cloned();
+    let exit = command.run().unwrap_or_else(|error| explain(&error, server.as_ref()));
     ExitCode::from(exit.code())
 }
 
@@ -130,12 +174,12 @@ fn block_on(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Resu
     result
 }
 
-fn explain(error: &anyhow::Error) -> Exit {
+fn explain(error: &anyhow::Error, server: Option<&ServerArgs>) -> Exit {
     if is_broken_pipe(error) {
         // Whoever read the output has had enough.
         return Exit::Done;
     }
-    say(&format!("segue: {error:#}"));
+    say(&format!("segue: {}", words::of(error, server)));
     let unusable = matches!(error.downcast_ref(), Some(ClientError::Unusable(_)));
     if unusable || error.is::<ConfigError>() { Exit::Unusable } else { Exit::Failed }
 }

@@ -70,6 +70,8 @@ pub(super) struct Printer {
     call: Option<Call>,
     /// Calls whose lines were left before their results came.
     left: Vec<Call>,
+    /// The answer is seen to end by the prompt that follows.
+    has_prompt: bool,
     /// What the user said is shown, too.
     with_input: bool,
     input_shown: bool,
@@ -81,6 +83,12 @@ impl Printer {
     /// To the outputs of this process.
     pub(super) fn of_process(look: Look) -> Self {
         Self::new(Box::new(io::stdout()), Box::new(io::stderr()), look)
+    }
+
+    /// The same, in a chat: a plain end needs no words.
+    pub(super) fn after_prompt(mut self) -> Self {
+        self.has_prompt = true;
+        self
     }
 
     /// The same, that begins with what the user said.
@@ -105,6 +113,7 @@ impl Printer {
             drawn: false,
             call: None,
             left: Vec::new(),
+            has_prompt: false,
             with_input: false,
             input_shown: false,
             last: None,
@@ -399,8 +408,8 @@ impl Printer {
         let reason = ended.reason.as_ref().map(|reason| format!(" ({reason})"));
         let line = format!("{}{}", ended.status.as_str(), reason.unwrap_or_default());
         match ended.status {
-            // In a pipe a plain end needs no words, and after an answer it is seen.
-            RunStatus::Finished if !self.look.lively || self.with_input => Ok(()),
+            // In a pipe a plain end needs no words.
+            RunStatus::Finished if !self.look.lively || self.has_prompt => Ok(()),
             // Its event was shown, with more words.
             RunStatus::Failed if self.last == Some(EventKind::RunFailed) => Ok(()),
             RunStatus::Finished => self.remark(Style::DIM, &line),

@@ -38,11 +38,11 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "keep_open")]
     finish: bool,
     #[command(flatten)]
-    server: ServerArgs,
+    pub(super) server: ServerArgs,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
-    let client = args.server.client()?;
+    let client = args.server.client_or_new().await?;
     // The end of a pipe does not tell whether its writer was done or died. A producer with a name
     // can come back and go on where it was; nobody else can.
     let finish = args.finish || !(args.producer.is_some() || args.keep_open);

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use segue_client::{Run, RunFilter};
 use segue_core::{RunStatus, SessionId};
 
-use super::{Exit, ServerArgs};
+use super::{Exit, ServerArgs, table};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -22,11 +22,11 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    server: ServerArgs,
+    pub(super) server: ServerArgs,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
-    let client = args.server.client()?;
+    let client = args.server.client().await?;
     let mut filter =
         RunFilter { status: args.status, session: args.session, ..RunFilter::default() };
     let most = if args.limit == 0 { usize::MAX } else { args.limit };
@@ -44,20 +44,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 fn print(out: &mut impl Write, runs: &[Run], json: bool) -> io::Result<()> {
-    if json {
-        for run in runs {
-            serde_json::to_writer(&mut *out, run).map_err(io::Error::from)?;
-            out.write_all(b"\n")?;
-        }
-    } else {
-        table(out, runs)?;
-    }
-    out.flush()
-}
-
-fn table(out: &mut impl Write, runs: &[Run]) -> io::Result<()> {
-    let head = ["RUN", "STATUS", "AGENT", "SESSION", "EVENTS", "CREATED"].map(str::to_owned);
-    let rows = runs.iter().map(|run| {
+    let head = ["RUN", "STATUS", "AGENT", "SESSION", "EVENTS", "CREATED"];
+    table::print(out, runs, json, head, |run| {
         let reason = run.reason.as_ref().or(run.cause.as_ref());
         let status = run.status.as_str();
         [
@@ -68,18 +56,7 @@ fn table(out: &mut impl Write, runs: &[Run]) -> io::Result<()> {
             run.last_seq.to_string(),
             run.created_at.to_string(),
         ]
-    });
-    let rows: Vec<[String; 6]> = std::iter::once(head).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..5).map(width).collect();
-    for [run, status, agent, session, events, created] in &rows {
-        let [w0, w1, w2, w3, w4] = widths[..] else { continue };
-        writeln!(
-            out,
-            "{run:w0$}  {status:w1$}  {agent:w2$}  {session:w3$}  {events:>w4$}  {created}"
-        )?;
-    }
-    Ok(())
+    })
 }
 
 fn parse_status(text: &str) -> Result<RunStatus, String> {

@@ -4,6 +4,7 @@ use std::{
     env,
     io::{self, IsTerminal, Write},
     net::SocketAddr,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 use super::Exit;
 use crate::{
     config::{self, Config, Flags, ProcessEnv},
+    idle::Idle,
     place::{Place, random_hex},
     wiring,
 };
@@ -66,7 +68,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config, background));
     runtime.shutdown_background();
-    result
+    let (exit, lock) = result?;
+    // Who waits for it must find the folder free, so only the end of the process gives it back.
+    std::mem::forget(lock);
+    Ok(exit)
 }
 
 fn log_to_stderr() {
@@ -78,7 +83,7 @@ fn log_to_stderr() {
         .init();
 }
 
-async fn serve(config: Config, background: bool) -> anyhow::Result<Exit> {
+async fn serve(config: Config, background: bool) -> anyhow::Result<(Exit, Option<OwnedFd>)> {
     let place = Place::new(config.data.clone());
     place.create()?;
     let token = place.admin_token_or_new()?;
@@ -92,9 +97,13 @@ async fn serve(config: Config, background: bool) -> anyhow::Result<Exit> {
         // A sender that is gone cannot ask any more.
         stopped.await.ok();
     };
+    let after = config.background_idle;
+    let idle = (background && !after.is_zero()).then(|| Idle { after, place: place.clone() });
     let result = tokio::select! {
-        result = wiring::serve(config, token, ready, stopped) => result.map(|()| Exit::Done),
-        () = signals.twice(stop) => Ok(Exit::Left),
+        result = wiring::serve(config, token, ready, stopped, idle) => {
+            result.map(|lock| (Exit::Done, lock))
+        }
+        () = signals.twice(stop) => Ok((Exit::Left, None)),
     };
     place.clear_server();
     result

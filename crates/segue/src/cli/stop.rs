@@ -1,6 +1,9 @@
 //! `segue stop`.
 
-use std::time::Duration;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use segue_client::Wait;
 use segue_core::RunId;
@@ -17,12 +20,15 @@ pub(super) struct Args {
     /// Wait until it has ended, at most 30 s
     #[arg(long)]
     wait: bool,
+    /// Print the answer as a line of JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
-    server: ServerArgs,
+    pub(super) server: ServerArgs,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
-    let client = args.server.client()?;
+    let client = args.server.client().await?;
     let wait = if args.wait { Wait::AtMost(WAIT) } else { Wait::No };
     let answer = client.stop(&args.run, wait).await?;
     if answer.status == "pending" {
@@ -30,6 +36,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
             "there is no run {}; if it is started within a minute, it is stopped",
             args.run
         );
+    }
+    if args.json {
+        writeln!(io::stdout(), "{}", serde_json::to_string(&answer)?)?;
+        return Ok(Exit::Done);
     }
     say(&format!("{} is {}", args.run, answer.status));
     Ok(Exit::Done)

@@ -24,6 +24,7 @@ pub(super) struct RawFile {
     pub(super) stream_age_s: At<u64>,
     pub(super) write_deadline_s: At<u64>,
     pub(super) shutdown_s: At<u64>,
+    pub(super) background_idle_s: At<u64>,
     pub(super) allowed_hosts: At<Vec<String>>,
     pub(super) allowed_origins: At<Vec<String>>,
     pub(super) default_agent: At<String>,

@@ -49,6 +49,9 @@ pub(crate) struct Config {
     pub(crate) write_deadline: Duration,
     /// How long a shutdown may take.
     pub(crate) shutdown: Duration,
+    /// A server in the background stops when nothing ran and nobody was connected for as long;
+    /// zero is never.
+    pub(crate) background_idle: Duration,
     /// Names besides the loopback ones that a request's `Host` may have.
     pub(crate) allowed_hosts: Vec<String>,
     /// Origins besides our own that a browser's request may come from.

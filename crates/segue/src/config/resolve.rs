@@ -109,6 +109,7 @@ fn resolve(flags: Flags, env: &dyn Env, text: &Text<'_>) -> Result<Config, Confi
         stream_age: layers.seconds("stream_age_s", file.stream_age_s, 0, 0)?,
         write_deadline: layers.seconds("write_deadline_s", file.write_deadline_s, 20, 1)?,
         shutdown: layers.seconds("shutdown_s", file.shutdown_s, 30, 1)?,
+        background_idle: layers.seconds("background_idle_s", file.background_idle_s, 600, 0)?,
         allowed_hosts: layers.list("allowed_hosts", file.allowed_hosts),
         allowed_origins: layers.list("allowed_origins", file.allowed_origins),
         default_agent: layers.default_agent(file.default_agent, &agents)?,

@@ -1,0 +1,131 @@
+//! What a failure is told as: what is wrong, and what to do.
+
+use segue_client::{ClientError, Problem};
+
+use super::server::{DEFAULT_URL, ServerArgs, Target};
+
+/// The sentences for an error of a command. `server` is whom the command talked to, if anybody.
+pub(super) fn of(error: &anyhow::Error, server: Option<&ServerArgs>) -> String {
+    let target = server.and_then(|server| server.target().ok());
+    match (error.downcast_ref::<ClientError>(), target) {
+        (Some(ClientError::Transport(cause)), Some(target)) => {
+            unreached(&cause.to_string(), &target)
+        }
+        (Some(ClientError::Problem(problem)), Some(target)) => refused(problem, &target),
+        _ => format!("{error:#}"),
+    }
+}
+
+fn unreached(cause: &str, target: &Target) -> String {
+    match target {
+        Target::Named(url) => format!(
+            "no server answers at {url}: {cause}\n  \
+             start one there, or leave out --server to use the one of the data folder"
+        ),
+        Target::Folder(place) => {
+            let folder = place.path().display();
+            format!("the server of the data folder {folder} does not answer: {cause}")
+        }
+        Target::Usual(place) => format!(
+            "no server is running: {} holds no data yet, and nothing answers at {DEFAULT_URL}\n  \
+             start one with: segue serve",
+            place.path().display()
+        ),
+    }
+}
+
+fn refused(problem: &Problem, target: &Target) -> String {
+    let hint = match (problem.code.as_str(), target) {
+        ("bad_token", Target::Folder(_)) => {
+            "leave out --token and SEGUE_TOKEN to show it the folder's own".to_owned()
+        }
+        ("bad_token" | "admin_only", _) => {
+            "give the server's token with --token or SEGUE_TOKEN: `segue token`, asked where its \
+             data folder is, shows it"
+                .to_owned()
+        }
+        ("not_found", _) => format!("`segue runs` lists what {} has", name(target)),
+        ("disk_full", _) => "make room where the data folder is".to_owned(),
+        ("shutting_down", _) => "it is going down: try again when it is back".to_owned(),
+        _ => return problem.to_string(),
+    };
+    format!("{problem}\n  {hint}")
+}
+
+fn name(target: &Target) -> String {
+    match target {
+        Target::Named(url) => format!("the server at {url}"),
+        Target::Folder(place) => format!("the data folder {}", place.path().display()),
+        Target::Usual(_) => format!("the server at {DEFAULT_URL}"),
+    }
+}
+
+/// The name that was probably meant.
+pub(super) fn nearest<'a>(
+    wrong: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let near = known.into_iter().map(|name| (distance(wrong, name), name));
+    near.filter(|(distance, name)| *distance <= name.chars().count().div_ceil(3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// How many characters have to be put in, taken away or changed.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (line, a) in one.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], line + 1);
+        for (column, b) in other.iter().enumerate() {
+            let changed = corner + usize::from(a != *b);
+            corner = row[column + 1];
+            row[column + 1] = changed.min(corner + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::Place;
+
+    #[test]
+    fn the_nearest_name_is_one_that_could_be_meant() {
+        let known = ["demo", "push", "build-docs"];
+        for (wrong, expect) in [
+            ("dmo", Some("demo")),
+            ("Demo", Some("demo")),
+            ("build-dics", Some("build-docs")),
+            ("gpt", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(wrong, known), expect, "{wrong}");
+        }
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn what_to_do_is_said_with_what_is_wrong() {
+        let named = Target::Named("http://h:1".to_owned());
+        let folder = Target::Folder(Place::new("/d".into()));
+        let usual = Target::Usual(Place::new("/d".into()));
+        assert!(unreached("refused", &named).contains("http://h:1"));
+        assert!(unreached("refused", &folder).contains("/d"));
+        assert!(unreached("refused", &usual).contains("segue serve"));
+        let problem = |code: &str| {
+            serde_json::from_value(serde_json::json!({"code": code, "title": "it is so"})).unwrap()
+        };
+        for (code, target, expect) in [
+            ("bad_token", &named, "--token"),
+            ("bad_token", &folder, "leave out"),
+            ("admin_only", &usual, "segue token"),
+            ("not_found", &folder, "/d"),
+            ("bad_id", &folder, "it is so (bad_id)"),
+        ] {
+            let said = refused(&problem(code), target);
+            assert!(said.starts_with("it is so") && said.contains(expect), "{said}");
+        }
+    }
+}
