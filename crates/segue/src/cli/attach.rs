@@ -1,5 +1,6 @@
 //! `segue attach`.
 
+use anyhow::Context;
 use segue_client::{Agent, Client, ClientError, Run};
 use segue_core::{Cursor, RunId};
 
@@ -26,7 +27,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<Exit> {
     let client = args.server.client().await?;
     // Asked first, since an attachment tries for ever.
-    let run = client.run(&args.run).await?;
+    let run = client.run(&args.run).await.with_context(|| format!("run {}", args.run))?;
     let form = form_of(&client, &run).await?;
     let attachment = client.attach(args.run.clone(), args.after);
     follow::to_the_end(attachment, &args.run, &mut Printer::of_process(args.show.look(form))).await

@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_numbers_stand_to_the_right() {
-        let expect = "NAME         NUMBER\na                 5\nlonger\u{241b}[2J     123\n";
+        let expect = "NAME        NUMBER\na                5\nlonger\u{241b}[2J     123\n";
         assert_eq!(printed(false), expect);
     }
 

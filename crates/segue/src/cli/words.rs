@@ -1,17 +1,31 @@
 //! What a failure is told as: what is wrong, and what to do.
 
-use segue_client::{ClientError, Problem};
+use std::io;
+
+use segue_client::ClientError;
+use segue_server::BindError;
 
 use super::server::{DEFAULT_URL, ServerArgs, Target};
 
 /// The sentences for an error of a command. `server` is whom the command talked to, if anybody.
 pub(super) fn of(error: &anyhow::Error, server: Option<&ServerArgs>) -> String {
+    if let Some(BindError::Listen { address, error }) = error.downcast_ref()
+        && error.kind() == io::ErrorKind::AddrInUse
+    {
+        return format!(
+            "another process listens on {address}\n  \
+             give another address with --listen, 127.0.0.1:0 picks a free one"
+        );
+    }
     let target = server.and_then(|server| server.target().ok());
     match (error.downcast_ref::<ClientError>(), target) {
         (Some(ClientError::Transport(cause)), Some(target)) => {
             unreached(&cause.to_string(), &target)
         }
-        (Some(ClientError::Problem(problem)), Some(target)) => refused(problem, &target),
+        (Some(ClientError::Problem(problem)), Some(target)) => {
+            let hint = hint(&problem.code, &target).map(|hint| format!("\n  {hint}"));
+            format!("{error:#}{}", hint.unwrap_or_default())
+        }
         _ => format!("{error:#}"),
     }
 }
@@ -34,8 +48,8 @@ fn unreached(cause: &str, target: &Target) -> String {
     }
 }
 
-fn refused(problem: &Problem, target: &Target) -> String {
-    let hint = match (problem.code.as_str(), target) {
+fn hint(code: &str, target: &Target) -> Option<String> {
+    Some(match (code, target) {
         ("bad_token", Target::Folder(_)) => {
             "leave out --token and SEGUE_TOKEN to show it the folder's own".to_owned()
         }
@@ -47,9 +61,8 @@ fn refused(problem: &Problem, target: &Target) -> String {
         ("not_found", _) => format!("`segue runs` lists what {} has", name(target)),
         ("disk_full", _) => "make room where the data folder is".to_owned(),
         ("shutting_down", _) => "it is going down: try again when it is back".to_owned(),
-        _ => return problem.to_string(),
-    };
-    format!("{problem}\n  {hint}")
+        _ => return None,
+    })
 }
 
 fn name(target: &Target) -> String {
@@ -114,18 +127,15 @@ mod tests {
         assert!(unreached("refused", &named).contains("http://h:1"));
         assert!(unreached("refused", &folder).contains("/d"));
         assert!(unreached("refused", &usual).contains("segue serve"));
-        let problem = |code: &str| {
-            serde_json::from_value(serde_json::json!({"code": code, "title": "it is so"})).unwrap()
-        };
         for (code, target, expect) in [
             ("bad_token", &named, "--token"),
             ("bad_token", &folder, "leave out"),
             ("admin_only", &usual, "segue token"),
             ("not_found", &folder, "/d"),
-            ("bad_id", &folder, "it is so (bad_id)"),
         ] {
-            let said = refused(&problem(code), target);
-            assert!(said.starts_with("it is so") && said.contains(expect), "{said}");
+            let said = hint(code, target).unwrap();
+            assert!(said.contains(expect), "{said}");
         }
+        assert_eq!(hint("bad_id", &folder), None);
     }
 }

@@ -19,13 +19,14 @@ fn runs_are_listed_as_lines_of_json() {
 }
 
 #[test]
-fn a_run_that_is_not_there_is_an_error_of_one_line() {
+fn a_run_that_is_not_there_is_told_with_where_to_look() {
     let home = Home::new();
     let _server = Server::start(&home);
     for command in ["attach", "stop"] {
         let ended = home.run(&[command, "no-such-run"], "");
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        assert_eq!(ended.err.lines().count(), 1, "{ended:?}");
+        assert!(ended.err.contains("no-such-run"), "{ended:?}");
+        assert_eq!(ended.err.contains("segue runs"), command == "attach", "{ended:?}");
     }
 }
 

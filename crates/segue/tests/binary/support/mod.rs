@@ -2,6 +2,7 @@
 
 mod http;
 mod process;
+mod pty;
 
 use std::{
     thread,
@@ -11,6 +12,7 @@ use std::{
 pub(crate) use self::{
     http::{Answer, Request, get, post},
     process::{Home, Running, Server, signal, text_of},
+    pty::Terminal,
 };
 
 /// The longest that anything is waited for.
