@@ -370,7 +370,7 @@ impl Supervisor {
     /// Refuses new runs from here on if none is alive or being started; tells whether it does.
     pub(crate) fn close_if_empty(&self) -> bool {
         let mut table = self.table();
-        let is_empty = table.lines.values().all(|line| line.len() == 0);
+        let is_empty = table.lines.values().all(Line::is_empty);
         table.closing |= is_empty;
         table.closing
     }
