@@ -27,7 +27,7 @@ pub(crate) struct Idle {
 /// Completes when the server may end; the engine then takes no new work. Never without an `idle`.
 pub(crate) async fn stop(idle: Option<Idle>, engine: &Engine, activity: &Activity) -> OwnedFd {
     let Some(Idle { after, place }) = idle else { return std::future::pending().await };
-    let look = || Look {
+    let see = || Look {
         busy: engine.active_runs() > 0 || activity.open() > 0,
         accepted: activity.accepted(),
     };
@@ -38,7 +38,7 @@ pub(crate) async fn stop(idle: Option<Idle>, engine: &Engine, activity: &Activit
             None
         }
     };
-    let lock = when_quiet(after, look, take).await;
+    let lock = when_quiet(after, see, take).await;
     tracing::info!(after_s = after.as_secs(), "nothing to do, shutting down");
     lock
 }

@@ -13,8 +13,14 @@ use segue_core::{AgentName, RunId, SessionId};
 use tokio::signal;
 
 use super::{
-    Exit, ServerArgs, attach::form_of, exec::new_session, follow, keys::Keys, look::ShowArgs,
-    printer::Printer, say, words,
+    Exit, ServerArgs,
+    attach::form_of,
+    exec::new_session,
+    follow,
+    keys::Keys,
+    look::ShowArgs,
+    printer::{Printer, Role},
+    say, words,
 };
 
 /// How many runs of a session are shown to one who comes back.
@@ -198,13 +204,13 @@ impl Chat {
         let start = StartRun::of_agent(self.agent.clone()).input(text).policy("queue");
         let run = self.client.start(&self.session, &start).await?;
         let printer = Printer::of_process(self.show.look(form_of(&self.client, &run).await?));
-        self.follow(&run.id, printer.after_prompt()).await
+        self.follow(&run.id, printer.in_chat(Role::Answer)).await
     }
 
     /// Shows a run of before, with what the user said.
     async fn show(&mut self, run: &Run) -> anyhow::Result<Shown> {
         let printer = Printer::of_process(self.show.look(form_of(&self.client, run).await?));
-        self.follow(&run.id, printer.after_prompt().with_input()).await
+        self.follow(&run.id, printer.in_chat(Role::Past)).await
     }
 
     /// Ctrl-C stops the run and its end is still shown; pressed again, or Ctrl-D, leaves it.

@@ -65,7 +65,9 @@ impl Terminal {
         let mut quiet = before.clone();
         quiet.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
         tcsetattr(&stdin, OptionalActions::Now, &quiet)?;
-        Ok(Self { stdin: AsyncFd::new(stdin)?, before })
+        #[expect(deprecated, reason = "its heir is unsafe; standard input stays open to the end")]
+        let stdin = AsyncFd::new(stdin)?;
+        Ok(Self { stdin, before })
     }
 }
 

@@ -49,6 +49,16 @@ enum Section {
     Calls,
 }
 
+/// What a run is to what else is on the screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Alone,
+    /// The answer to what was typed: the prompt that follows says that it has ended.
+    Answer,
+    /// An answer of before: what the user said is shown first.
+    Past,
+}
+
 /// Prints one run.
 pub(super) struct Printer {
     out: Box<dyn Write>,
@@ -70,11 +80,7 @@ pub(super) struct Printer {
     call: Option<Call>,
     /// Calls whose lines were left before their results came.
     left: Vec<Call>,
-    /// The answer is seen to end by the prompt that follows.
-    has_prompt: bool,
-    /// What the user said is shown, too.
-    with_input: bool,
-    input_shown: bool,
+    role: Role,
     /// What the last event was.
     last: Option<EventKind>,
 }
@@ -85,15 +91,9 @@ impl Printer {
         Self::new(Box::new(io::stdout()), Box::new(io::stderr()), look)
     }
 
-    /// The same, in a chat: a plain end needs no words.
-    pub(super) fn after_prompt(mut self) -> Self {
-        self.has_prompt = true;
-        self
-    }
-
-    /// The same, that begins with what the user said.
-    pub(super) fn with_input(mut self) -> Self {
-        self.with_input = true;
+    /// The same, as a part of a chat.
+    pub(super) fn in_chat(mut self, role: Role) -> Self {
+        self.role = role;
         self
     }
 
@@ -113,9 +113,7 @@ impl Printer {
             drawn: false,
             call: None,
             left: Vec::new(),
-            has_prompt: false,
-            with_input: false,
-            input_shown: false,
+            role: Role::Alone,
             last: None,
         }
     }
@@ -246,9 +244,10 @@ impl Printer {
     /// What the user said, once.
     fn input(&mut self, fields: &Value) -> io::Result<()> {
         let input = fields.get("input").map(said).unwrap_or_default();
-        if !self.with_input || std::mem::replace(&mut self.input_shown, true) || input.is_empty() {
+        if self.role != Role::Past || input.is_empty() {
             return Ok(());
         }
+        self.role = Role::Answer;
         self.remark(Style::BOLD, &format!("> {input}"))
     }
 
@@ -409,7 +408,7 @@ impl Printer {
         let line = format!("{}{}", ended.status.as_str(), reason.unwrap_or_default());
         match ended.status {
             // In a pipe a plain end needs no words.
-            RunStatus::Finished if !self.look.lively || self.has_prompt => Ok(()),
+            RunStatus::Finished if !self.look.lively || self.role != Role::Alone => Ok(()),
             // Its event was shown, with more words.
             RunStatus::Failed if self.last == Some(EventKind::RunFailed) => Ok(()),
             RunStatus::Finished => self.remark(Style::DIM, &line),

@@ -63,7 +63,7 @@ fn n07_a_run_keeps_the_server_although_nobody_is_there() {
     let home = Home::new();
     let script = "until [ -e go ]; do sleep 0.02; done; echo ended";
     let mut exec = home.segue(&["exec", "--", "sh", "-c", script]);
-    let mut exec = crate::support::Running::spawn(exec.env("SEGUE_BACKGROUND_IDLE_S", "1"));
+    let exec = crate::support::Running::spawn(exec.env("SEGUE_BACKGROUND_IDLE_S", "1"));
     let run = exec.err_line("it has an id", |line| line.strip_prefix("run ").map(str::to_owned));
     drop(exec);
     let server = home.server_pid().unwrap();

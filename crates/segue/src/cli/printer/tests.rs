@@ -232,7 +232,7 @@ fn a_terminal_without_colours_gets_the_same_words() {
 fn what_the_user_said_is_shown_once_where_it_is_wanted() {
     let page = Page::default();
     let printer = Printer::new(Box::new(page.clone()), Box::new(page.clone()), TERMINAL);
-    let mut printer = printer.with_input();
+    let mut printer = printer.in_chat(Role::Past);
     let input = json!([{"role": "user", "content": [{"type": "text", "text": "hello"}]}]);
     for kind in ["run.queued", "run.started"] {
         printer.event(&event(&json!({"type": kind, "input": input}))).unwrap();

@@ -57,10 +57,9 @@ pub(super) fn block(line: &str, whole: bool, in_list: bool) -> Option<Block> {
             Some(Block::Heading { level: run, len: indent + run })
         }
         '`' | '~' if run >= 3 => Some(Block::Fence { mark: first, marks: run, indent }),
-        '`' | '~' if open => None,
         '>' => Some(Block::Quote { len: indent + 1 }),
         '|' => Some(Block::Row),
-        '-' | '*' | '+' | '_' if open => None,
+        '`' | '~' | '-' | '*' | '+' | '_' if open => None,
         '-' | '*' | '_' if run >= 3 && after.is_none() => Some(Block::Rule),
         '-' | '*' | '+' if run == 1 && after == Some(' ') => {
             Some(Block::Item { indent, marker: "\u{2022}".to_owned(), len: indent + 2 })

@@ -172,8 +172,8 @@ fn emphasis<'a>(view: &View<'a>, mark: char, before: char) -> Option<Piece<'a>> 
         return Some(Piece::Plain(len));
     }
     let ends = |at: usize| {
-        let after = view.char_at(at + len).unwrap_or(' ');
-        !view.char_before(at).is_whitespace() && !(mark == '_' && after.is_alphanumeric())
+        let in_word = mark == '_' && view.char_at(at + len).is_some_and(char::is_alphanumeric);
+        !in_word && !view.char_before(at).is_whitespace()
     };
     let Some(end) = view.closing(len, mark, len, ends) else {
         return view.unless_more_comes(len);
