@@ -190,11 +190,11 @@ impl Engine {
         self.views_caught_up().await?;
         let text = |text: &str| Cell::Text(text.to_owned());
         let mut filter = vec![("tenant", Compare::Eq, text(tenant.as_str()))];
-        if let Some(status) = query.status {
-            // That a run is being stopped is known of its owner only.
-            let stored = if status == RunStatus::Stopping { RunStatus::Running } else { status };
-            filter.push(("status", Compare::Eq, text(stored.as_str())));
-        }
+        // That a run is being stopped is known of its owner only, whether it was queued or running.
+        filter.extend(query.status.map(|status| match status {
+            RunStatus::Stopping => ("ended_at", Compare::Eq, Cell::Null),
+            stored => ("status", Compare::Eq, text(stored.as_str())),
+        }));
         filter.extend(query.agent.map(|agent| ("agent", Compare::Eq, text(agent.as_str()))));
         filter.extend(query.session.map(|id| ("session_id", Compare::Eq, text(id.as_str()))));
         filter.extend(query.since.map(|at| ("created_at", Compare::Ge, rows::time(at))));

@@ -188,7 +188,9 @@ impl Engine {
             if !self.have_all_ended(session) {
                 match self.inner.supervisor.take_seat(session, run, policy) {
                     Ok(seat) => return Ok(seat),
-                    Err(SeatError::Busy(run)) => return Err(StartError::Busy(run)),
+                    Err(SeatError::Busy(first)) => {
+                        return Err(StartError::Busy(self.oldest_open(session).unwrap_or(first)));
+                    }
                     Err(SeatError::Closing) => return Err(StartError::ShuttingDown),
                     // Its id is free again in a moment.
                     Err(SeatError::Gone) => return Err(StartError::Journal(AppendError::Retry)),
@@ -202,12 +204,19 @@ impl Engine {
     /// Whether the session has a line of which every run has ended.
     fn have_all_ended(&self, session: &StreamKey) -> bool {
         let line = self.inner.supervisor.active(session);
+        !line.is_empty() && line.iter().all(|run| self.has_ended(session, run))
+    }
+
+    /// The first run in the session's line whose terminal nobody can have seen.
+    fn oldest_open(&self, session: &StreamKey) -> Option<RunId> {
+        let line = self.inner.supervisor.active(session);
+        line.into_iter().find(|run| !self.has_ended(session, run))
+    }
+
+    fn has_ended(&self, session: &StreamKey, run: &RunId) -> bool {
         let Ok(tenant) = TenantId::parse(session.tenant()) else { return false };
-        let has_ended = |run: &RunId| {
-            let info = self.inner.journal.info(&StreamKey::run(&tenant, run));
-            info.is_ok_and(|info| info.tail.closed)
-        };
-        !line.is_empty() && line.iter().all(has_ended)
+        let info = self.inner.journal.info(&StreamKey::run(&tenant, run));
+        info.is_ok_and(|info| info.tail.closed)
     }
 
     fn plan(

@@ -117,7 +117,7 @@ impl Problem {
         self.code.status() == StatusCode::SERVICE_UNAVAILABLE
     }
 
-    #[cfg(test)]
+    /// What it is about.
     pub(crate) fn code(&self) -> Code {
         self.code
     }

@@ -269,3 +269,36 @@ async fn k17_a_worker_that_is_alive_is_never_taken_for_a_dead_one() {
     strings.finish().await;
     ended(&stage, "old").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_names_a_run_that_is_open() {
+    let stage = Stage::over(memory_journal(), Puppet::new(false)).await;
+    let first = stage.play("s").await;
+    let second = stage.start_named("s", "second", Policy::Parallel).await.unwrap();
+    first.1.finish().await;
+    stage.follow(&first.0.id).await;
+    let refused = stage.start_named("s", "third", Policy::Reject).await;
+    assert_eq!(refused.err(), Some(StartError::Busy(second.id)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn queued_runs_that_are_being_stopped_are_listed_as_such() {
+    let (stage, journal) = Stage::holdable().await;
+    stage.play("s").await;
+    let waits = stage.start_named("s", "waits", Policy::Queue).await.unwrap();
+    let hold = journal.hold();
+    let stop = StopRequest::by_user();
+    let stopped = stage.engine.stop_run(tenant(), &waits.id, stop);
+    let listed = async {
+        let query = || RunQuery { status: Some(RunStatus::Stopping), ..RunQuery::default() };
+        loop {
+            let runs = stage.engine.runs(tenant(), query()).await.unwrap().data;
+            match runs.first() {
+                Some(run) => break drop((hold, assert_eq!(run.id, waits.id))),
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let (stopped, ()) = tokio::join!(stopped, listed);
+    assert!(stopped.unwrap().stopped);
+}

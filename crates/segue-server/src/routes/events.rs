@@ -53,6 +53,8 @@ pub(super) async fn events(
     }
 }
 
+/// Where the place that was decided on is trimmed before it was read, it is decided anew: a client
+/// without a cursor must not be told that its cursor is gone.
 async fn give(
     call: &Call,
     run: &RunId,
@@ -60,22 +62,37 @@ async fn give(
     query: &EventsQuery,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let run = call.engine().attach(call.tenant(), run)?;
-    let start = query.start(&run, headers)?;
+    loop {
+        let run = call.engine().attach(call.tenant(), run)?;
+        let start = query.start(&run, headers)?;
+        match give_from(call, &run, form, query, start).await {
+            Err(problem) if problem.code() == Code::CursorTrimmed => {}
+            answer => return answer,
+        }
+    }
+}
+
+async fn give_from(
+    call: &Call,
+    run: &RunStream,
+    form: Form,
+    query: &EventsQuery,
+    start: Start,
+) -> Result<Response, Problem> {
     match form {
         Form::Sse => {
             query.refuse_page_options()?;
-            if is_over(&run, &start) {
+            if is_over(run, &start) {
                 return Ok(over(run.outcome()?.as_ref(), run.info().tail.next.prev()));
             }
             let wire = NativeSse { named: query.named()? };
-            stream(call, &run, wire, &start, query.follow()?).await
+            stream(call, run, wire, &start, query.follow()?).await
         }
         Form::Ndjson => {
             query.refuse_page_options()?;
-            stream(call, &run, NativeNdjson, &start, query.follow()?).await
+            stream(call, run, NativeNdjson, &start, query.follow()?).await
         }
-        Form::Json => page(call, &run, start, query).await,
+        Form::Json => page(call, run, start, query).await,
     }
 }
 

@@ -83,6 +83,32 @@ async fn a_browser_with_an_old_id_gets_the_gap_the_message_and_the_end() {
     host.end().await;
 }
 
+/// While runs are trimmed as soon as they have ended, nobody without a cursor is told of one.
+#[tokio::test]
+async fn l05_an_attach_that_races_the_trim_is_answered() {
+    let retain = Retain { age: Some(Duration::ZERO), ..Retain::default() };
+    let settings = Settings { retain, ..Settings::default() };
+    let host = Host::start(Setup { settings, ..Setup::default() }).await;
+    for _ in 0..60 {
+        let run = host.run("push").await;
+        host.append_texts(&run, 0..3).await;
+        let path = format!("/v1/runs/{run}/events?live=false");
+        let attaches = async {
+            let mut replies = Vec::new();
+            for form in ["text/event-stream", "application/x-ndjson", "application/json"] {
+                replies.push(read(host.request(Method::GET, &path).header("accept", form)).await);
+            }
+            replies
+        };
+        let ((), replies) = tokio::join!(host.finish(&run), attaches);
+        for reply in replies {
+            assert_eq!(reply.status, 200, "{}", reply.text);
+            assert!(reply.text.contains("0 "), "all of it or its message: {}", reply.text);
+        }
+    }
+    host.end().await;
+}
+
 #[tokio::test]
 async fn o04_a_deleted_session_is_unknown_at_once_and_its_clients_end() {
     let host = host().await;
@@ -140,8 +166,9 @@ async fn o06_a_deletion_needs_the_admin_scope_and_a_name() {
 
 #[tokio::test]
 async fn h08_a_full_session_takes_no_run() {
-    let settings = Settings { session_bytes: 1_000, ..Settings::default() };
-    let host = Host::start(Setup { settings, ..Setup::default() }).await;
+    let usual = Setup::default();
+    let settings = Settings { session_bytes: 1_000, ..usual.settings };
+    let host = Host::start(Setup { settings, ..usual }).await;
     let body = json!({"agent": "push"});
     let start = async || host.post("/v1/sessions/s/runs", &body).await;
     let run = start().await.json()["id"].as_str().expect("an id").to_owned();
