@@ -42,6 +42,11 @@ impl Engine {
         Ok(alive.map_or(RunStatus::Running, |run| run.phase().status()))
     }
 
+    /// Waits while a run is being trimmed; what is left of it shows in the next attach.
+    pub async fn until_trimmed(&self, tenant: &TenantId, run: &RunId) {
+        self.inner.attached.until_free(&StreamKey::run(tenant, run)).await;
+    }
+
     /// A new shard of the journal's doorbell, for a thread that drives readers.
     pub fn shard(&self) -> Shard {
         self.inner.journal.doorbell().shard()
@@ -83,14 +88,24 @@ impl RunStream {
         self.journal.read(&self.stream, from, limit)
     }
 
-    /// A reader that gives the frames from `from` on and whose bell wakes on `shard`.
+    /// A reader that gives the frames from `from` on and whose bell wakes on `shard`. As long as it
+    /// lives retention does not trim the run.
+    ///
+    /// `Trimmed` also while the run is being trimmed: see [`Engine::until_trimmed`].
     pub fn reader<F: Facade>(
         &self,
         facade: F,
         from: Seq,
         shard: &Shard,
     ) -> Result<Reader<F>, ReadError> {
+        // From here on nothing of it goes; what went before shows now.
         let attachment = self.engine.inner.attached.enter(&self.stream);
+        let info = self.journal.info(&self.stream)?;
+        let last = info.tail.next.prev();
+        let attachment = attachment.ok_or(ReadError::Trimmed { available_from: last })?;
+        if from < info.available_from {
+            return Err(ReadError::Trimmed { available_from: info.available_from });
+        }
         let listener = self.journal.listen(&self.stream, shard)?;
         let (journal, run) = (self.journal.clone(), self.run.clone());
         let incarnation = self.info.incarnation;

@@ -172,9 +172,13 @@ impl Engine {
         if let Some(trimmed) = self.stays(&stream) {
             return Ok(trimmed);
         }
+        if self.inner.attached.claim(&stream).is_none() {
+            return Ok(Trimmed::Not);
+        }
         let Some(info) = self.whole(&stream)? else { return Ok(Trimmed::Before) };
         let message = self.final_message(run, &stream).await?;
-        // Somebody may have come while it was folded.
+        // Somebody may have come while it was folded; from here on nobody comes.
+        let Some(_claim) = self.inner.attached.claim(&stream) else { return Ok(Trimmed::Not) };
         if let Some(trimmed) = self.stays(&stream) {
             return Ok(trimmed);
         }
@@ -182,7 +186,7 @@ impl Engine {
         let bytes = message.len();
         let parts = vec![
             Part::append(session.clone(), Epoch(0), vec![message]),
-            Part { stream, op, epoch: Epoch(FIRST_EPOCH + 1) },
+            Part { stream: stream.clone(), op, epoch: Epoch(FIRST_EPOCH + 1) },
         ];
         let journal = &self.inner.journal;
         let permit = journal.reserve(session, bytes).await;
@@ -191,13 +195,9 @@ impl Engine {
         Ok(Trimmed::Now)
     }
 
-    /// Why a run is not to be trimmed now: what is being deleted goes anyway, and nothing else has
-    /// to go for it.
+    /// What is being deleted goes anyway, and nothing else has to go for it.
     fn stays(&self, stream: &StreamKey) -> Option<Trimmed> {
-        if self.inner.supervisor.is_gone(stream) {
-            return Some(Trimmed::Before);
-        }
-        self.inner.attached.has(stream).then_some(Trimmed::Not)
+        self.inner.supervisor.is_gone(stream).then_some(Trimmed::Before)
     }
 
     /// What is known of a run that has ended and was not trimmed; the views may be behind.

@@ -53,8 +53,8 @@ pub(super) async fn events(
     }
 }
 
-/// Where the place that was decided on is trimmed before it was read, it is decided anew: a client
-/// without a cursor must not be told that its cursor is gone.
+/// Where the place that was decided on is trimmed before it is read, it is decided anew once that is
+/// over: a client without a cursor must not be told that its cursor is gone.
 async fn give(
     call: &Call,
     run: &RunId,
@@ -66,7 +66,9 @@ async fn give(
         let run = call.engine().attach(call.tenant(), run)?;
         let start = query.start(&run, headers)?;
         match give_from(call, &run, form, query, start).await {
-            Err(problem) if problem.code() == Code::CursorTrimmed => {}
+            Err(problem) if problem.code() == Code::CursorTrimmed => {
+                call.engine().until_trimmed(call.tenant(), run.run()).await;
+            }
             answer => return answer,
         }
     }

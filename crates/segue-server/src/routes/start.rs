@@ -6,14 +6,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use segue_core::{AgentName, Limits, OnRestart, Policy, RunId, Seq, SessionId};
+use segue_core::{AgentName, Limits, OnRestart, Policy, RunId, SessionId};
 use segue_engine::{StartKey, StartRun, Started};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::{
-    cursor::Start,
+    cursor::{Wanted, decide},
     stream::{location, stream},
 };
 use crate::{
@@ -172,8 +172,9 @@ fn key_of(call: &Call, headers: &HeaderMap) -> Result<Option<StartKey>, Problem>
     Ok(Some(StartKey { principal: call.principal.name().to_owned(), key }))
 }
 
+/// From the first event; of a run that was started before and is trimmed by now, what is left.
 async fn first_stream(call: &Call, run: &RunId) -> Result<Response, Problem> {
     let run = call.engine().attach(call.tenant(), run)?;
-    let wire = NativeSse { named: true };
-    stream(call, &run, wire, &Start::at(Seq::FIRST), Follow::Live).await
+    let start = decide(run.run(), run.info(), Wanted::default())?;
+    stream(call, &run, NativeSse { named: true }, &start, Follow::Live).await
 }
