@@ -20,8 +20,9 @@ use super::{
     keys::Keys,
     look::ShowArgs,
     printer::{Printer, Role},
-    say, words,
+    say,
 };
+use crate::config::nearest;
 
 /// How many runs of a session are shown to one who comes back.
 const SHOWN: u32 = 20;
@@ -108,7 +109,7 @@ fn choose(agents: &[Agent], wanted: Option<&str>) -> anyhow::Result<AgentName> {
     if let Some(agent) = agents.iter().find(|agent| agent.name.as_str() == wanted) {
         return Ok(agent.name.clone());
     }
-    match words::nearest(wanted, names()) {
+    match nearest(wanted, names()) {
         Some(near) => {
             bail!("there is no agent {wanted}; did you mean {near}? There are: {}", list())
         }

@@ -73,51 +73,10 @@ fn name(target: &Target) -> String {
     }
 }
 
-/// The name that was probably meant.
-pub(super) fn nearest<'a>(
-    wrong: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let near = known.into_iter().map(|name| (distance(wrong, name), name));
-    near.filter(|(distance, name)| *distance <= name.chars().count().div_ceil(3))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
-}
-
-/// How many characters have to be put in, taken away or changed.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (line, a) in one.chars().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], line + 1);
-        for (column, b) in other.iter().enumerate() {
-            let changed = corner + usize::from(a != *b);
-            corner = row[column + 1];
-            row[column + 1] = changed.min(corner + 1).min(row[column] + 1);
-        }
-    }
-    row[other.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::place::Place;
-
-    #[test]
-    fn the_nearest_name_is_one_that_could_be_meant() {
-        let known = ["demo", "push", "build-docs"];
-        for (wrong, expect) in [
-            ("dmo", Some("demo")),
-            ("Demo", Some("demo")),
-            ("build-dics", Some("build-docs")),
-            ("gpt", None),
-            ("", None),
-        ] {
-            assert_eq!(nearest(wrong, known), expect, "{wrong}");
-        }
-        assert_eq!(distance("kitten", "sitting"), 3);
-    }
 
     #[test]
     fn what_to_do_is_said_with_what_is_wrong() {

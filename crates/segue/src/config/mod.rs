@@ -18,6 +18,7 @@ use segue_engine::Retain;
 pub(crate) use self::{
     agents::{AgentConfig, SourceConfig},
     error::ConfigError,
+    nearest::nearest,
     resolve::{Flags, ProcessEnv, Setting, load},
 };
 

@@ -1,7 +1,7 @@
 //! What somebody may have meant.
 
 /// The candidate that is the fewest edits away from `word`, if it is near enough to be meant.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -5,7 +5,10 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use segue_core::{Seq, Timestamp};
 use serde_json::json;
 
-use super::*;
+use super::{
+    tools::{RESULT_CHARS, tool_result},
+    *,
+};
 
 #[derive(Clone, Default)]
 struct Page(Rc<RefCell<Vec<u8>>>);
