@@ -83,3 +83,14 @@ fn a_run_that_is_not_there() {
     let data = home.data().display().to_string();
     fails(&home, &["attach", "nobody"], 1, &["nobody", "segue runs", &data]);
 }
+
+#[test]
+fn a_key_that_is_missing() {
+    let home = Home::new();
+    let folder = home.path().join(".config/segue");
+    fs::create_dir_all(&folder).unwrap();
+    let agent = "[agents.gpt]\nkind = 'openai-chat'\nmodel = 'm'\napi_key_env = 'NO_SUCH_KEY'\n";
+    fs::write(folder.join("segue.toml"), agent).unwrap();
+    let words = ["segue.toml:4", "agents.gpt.api_key_env", "NO_SUCH_KEY"];
+    fails(&home, &["chat", "--agent", "gpt"], 1, &words);
+}
