@@ -1,7 +1,8 @@
 //! Safety of a local server: any web page can reach a loopback port, so `Host` has to name this
 //! server and a present `Origin` has to be ours, before anything else of a request is looked at.
 
-use http::{HeaderMap, Uri, header};
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, Uri, header};
 
 use crate::error::{Code, Problem};
 
@@ -51,6 +52,14 @@ impl Gate {
         let own = origin.strip_prefix(b"http://");
         own.is_some_and(|own| own.eq_ignore_ascii_case(host.as_bytes()))
             || self.is_configured(origin)
+    }
+
+    /// Tells caches that the answer would be another one to a configured origin.
+    pub(crate) fn vary(&self, mut response: Response) -> Response {
+        if !self.origins.is_empty() {
+            response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
+        }
+        response
     }
 
     /// Whether an origin is one of those beside our own.

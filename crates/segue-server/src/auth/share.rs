@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::Gate;
 
-const METHODS: &str = "GET, POST, PATCH";
-const REQUEST_HEADERS: &str = "authorization, content-type, last-event-id, prefer, producer-epoch, \
-     producer-id, producer-seq";
+const METHODS: &str = "GET, POST, PATCH, DELETE";
+const REQUEST_HEADERS: &str = "authorization, content-type, idempotency-key, last-event-id, prefer, \
+     producer-epoch, producer-id, producer-seq";
 const ANSWER_HEADERS: &str =
     "location, retry-after, segue-last-seq, segue-run-reason, segue-run-status";
 

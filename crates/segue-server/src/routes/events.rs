@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::response::Response;
 use bytes::{BufMut, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use segue_core::{Cursor, RunId, Seq, Snapshot};
 use segue_engine::RunStream;
 use segue_journal::{Page, ReadLimit};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     cursor::{Begin, CursorRefusal, Start, Wanted, decide},
-    stream::{answer, come_back, over, settle, stream},
+    stream::{answer, come_back, over, settle, stream, stream_location},
 };
 use crate::{
     accept::{Form, negotiate},
@@ -87,8 +87,15 @@ async fn give_from(
             if is_over(run, &start) {
                 return Ok(over(run.outcome()?.as_ref(), run.info().tail.next.prev()));
             }
-            let wire = NativeSse { named: query.named()? };
-            stream(call, run, wire, &start, query.follow()?).await
+            let named = query.named()?;
+            let (wire, follow) = (NativeSse { named }, query.follow()?);
+            let mut response = stream(call, run, wire, &start, follow).await?;
+            // What ends at the stored events by wish is not to be gone on with.
+            if follow == Follow::Live {
+                let place = stream_location(run.run(), named);
+                response.headers_mut().insert(header::LOCATION, place);
+            }
+            Ok(response)
         }
         Form::Ndjson => {
             query.refuse_page_options()?;

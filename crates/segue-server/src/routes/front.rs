@@ -36,10 +36,10 @@ impl Front {
     /// Answers a request.
     pub(crate) async fn answer(&self, request: Request) -> Response {
         if let Err(problem) = self.gate.check(request.uri(), request.headers()) {
-            return problem.into_response();
+            return self.gate.vary(problem.into_response());
         }
         let Some(sharing) = Sharing::of(&self.gate, request.headers()) else {
-            return self.route(request).await;
+            return self.gate.vary(self.route(request).await);
         };
         let response = match Sharing::preflight(&request) {
             Some(preflight) => preflight,

@@ -32,6 +32,7 @@ pub(crate) use front::Front;
 fn router(app: App) -> Router {
     Router::new()
         .route("/", get(page::page))
+        .route("/segue-resume.js", get(page::resume))
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics))

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{
     cursor::{Wanted, decide},
-    stream::{location, stream},
+    stream::{location, stream, stream_location},
 };
 use crate::{
     accept::wants_sse,
@@ -126,12 +126,11 @@ pub(super) async fn start(
     if wait == Some(WaitFor::Started) {
         run = call.engine().until_started(call.tenant(), &run.id).await.unwrap_or(run);
     }
-    let location = location(&run.id);
-    let mut response = if wants_sse {
-        first_stream(&call, &run.id).await?
+    let (location, mut response) = if wants_sse {
+        (stream_location(&run.id, true), first_stream(&call, &run.id).await?)
     } else {
         let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
-        (status, Json(run)).into_response()
+        (location(&run.id), (status, Json(run)).into_response())
     };
     response.headers_mut().insert(header::LOCATION, location);
     Ok(match bound {

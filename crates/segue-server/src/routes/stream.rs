@@ -123,6 +123,13 @@ fn reason_of(outcome: &Outcome) -> Option<String> {
     }
 }
 
+/// The path at which a run's event stream goes on, for a `Location` header.
+pub(super) fn stream_location(run: &RunId, named: bool) -> HeaderValue {
+    let query = if named { "" } else { "?event=none" };
+    let path = format!("/v1/runs/{run}/events{query}");
+    HeaderValue::from_str(&path).expect("an id is made of ASCII letters, digits and `_.-`")
+}
+
 /// The path of a run, for a `Location` header.
 pub(super) fn location(run: &RunId) -> HeaderValue {
     let path = format!("/v1/runs/{run}");

@@ -43,10 +43,23 @@ async fn configured_hosts_and_origins_are_let_in() {
     let ask = get("/v1/runs", &format!("{fields}access-control-request-method: POST\r\n"));
     let preflight = Raw::exchange(host.address, ask.replacen("GET", "OPTIONS", 1)).await;
     assert_eq!(status(&preflight), "204");
-    assert!(preflight.contains("access-control-allow-headers: authorization, content-type"));
-    let own = "host: localhost\r\norigin: http://localhost\r\n";
-    let answer = Raw::exchange(host.address, get("/v1/runs", own)).await;
-    assert!(!answer.contains("access-control"));
+    let allowed = "access-control-allow-headers: authorization, content-type, idempotency-key, \
+                   last-event-id, prefer, producer-epoch, producer-id, producer-seq\r\n";
+    assert!(preflight.contains(allowed), "{preflight}");
+    assert!(preflight.contains("vary: origin\r\n"));
+    assert!(preflight.contains("access-control-allow-methods: GET, POST, PATCH, DELETE\r\n"));
+    assert!(!preflight.contains("allow-credentials") && !preflight.contains('*'));
+    for own in ["host: localhost\r\norigin: http://localhost\r\n", "host: localhost\r\n"] {
+        let answer = Raw::exchange(host.address, get("/v1/runs", own)).await;
+        assert!(!answer.contains("access-control"));
+        assert!(answer.contains("vary: origin\r\n"), "a cache must not share it");
+    }
+    let foreign = "host: localhost\r\norigin: https://evil.example\r\n";
+    let refused = Raw::exchange(host.address, get("/v1/runs", foreign)).await;
+    assert!(refused.contains("vary: origin\r\n") && !refused.contains("access-control"));
+    let script = Raw::exchange(host.address, get("/segue-resume.js", fields)).await;
+    assert!(script.contains("content-type: text/javascript"));
+    assert!(script.contains("access-control-allow-origin: https://app.example\r\n"));
     host.end().await;
 }
 

@@ -100,7 +100,7 @@ async fn bound(host: &Host, run: &str, key: Option<&str>) -> Sse {
 async fn e09_a_bound_run_is_stopped_when_its_client_leaves() {
     let host = host().await;
     let mut client = bound(&host, "a", None).await;
-    assert_eq!((client.status(), client.header("location")), (200, Some("/v1/runs/a")));
+    assert_eq!((client.status(), client.header("location")), (200, Some("/v1/runs/a/events")));
     client.take(1).await;
     let mut other = host.attach("a", "", None).await;
     other.take(1).await;
@@ -151,7 +151,8 @@ async fn e09_a_bound_run_that_ends_is_not_told_otherwise() {
     let path = client.header("location").expect("a location").to_owned();
     client.rest().await;
     drop(client);
-    assert_eq!(host.get(&path).await.json()["status"], "finished");
+    let run = path.strip_suffix("/events").expect("the place of the stream");
+    assert_eq!(host.get(run).await.json()["status"], "finished");
     host.end().await;
 }
 

@@ -66,7 +66,8 @@ async fn a_start_can_be_answered_with_the_stream_itself() {
     let location = sse.header("location").expect("a location").to_owned();
     let events = sse.rest().await;
     assert_eq!(events.last().expect("a terminal")["type"], "run.finished");
-    assert_eq!(host.get(&location).await.json()["status"], "finished");
+    let run = location.strip_suffix("/events").expect("the place of the stream");
+    assert_eq!(host.get(run).await.json()["status"], "finished");
     host.end().await;
 }
 
