@@ -17,7 +17,6 @@ import json
 import random
 import sys
 import threading
-import time
 import urllib.parse
 
 TERMINAL = {"run.finished", "run.stopped", "run.failed", "run.interrupted"}
@@ -64,7 +63,7 @@ class Hammer:
         self.server = server
         self.session = session
         self.seed = seed
-        self.until = 0.0
+        self.over = threading.Event()
         self.lock = threading.Lock()
         self.runs = {}
         self.failures = []
@@ -81,7 +80,7 @@ class Hammer:
     def starter(self, dice, index):
         """Starts runs, each start sent two or three times at once."""
         number = 0
-        while time.monotonic() < self.until:
+        while not self.over.is_set():
             number += 1
             key = f"hammer-{self.seed}-{index}-{number}"
             push = dice.random() < 0.4
@@ -107,7 +106,7 @@ class Hammer:
                     self.runs[run] = body["agent"]
                 if push:
                     self.produce(dice, run)
-            time.sleep(dice.random() * 0.1)
+            self.over.wait(dice.random() * 0.1)
 
     def at_once(self, times, path, body, headers):
         got = []
@@ -142,8 +141,8 @@ class Hammer:
 
     def stopper(self, dice, _index):
         """Stops a run or the session, now and then twice, now and then a run that is not there."""
-        while time.monotonic() < self.until:
-            time.sleep(dice.random() * 0.4)
+        while not self.over.is_set():
+            self.over.wait(dice.random() * 0.4)
             run = self.some_run(dice)
             if run is None:
                 continue
@@ -160,10 +159,10 @@ class Hammer:
 
     def reloader(self, dice, _index):
         """Attaches to a run, leaves in the middle, and comes back with its last id."""
-        while time.monotonic() < self.until:
+        while not self.over.is_set():
             run = self.some_run(dice)
             if run is None:
-                time.sleep(0.05)
+                self.over.wait(0.05)
                 continue
             seqs, ended = [], False
             for _ in range(dice.randint(1, 5)):
@@ -222,7 +221,6 @@ class Hammer:
         return None
 
     def run(self, seconds):
-        self.until = time.monotonic() + seconds
         actors = [self.starter] * 3 + [self.stopper] * 2 + [self.reloader] * 4
         threads = []
         for index, actor in enumerate(actors):
@@ -230,6 +228,8 @@ class Hammer:
             thread = threading.Thread(target=self.guarded, args=(actor, dice, index))
             thread.start()
             threads.append(thread)
+        self.over.wait(seconds)
+        self.over.set()
         for thread in threads:
             thread.join()
         for _ in range(3):  # Whoever waited in the line begins when others end.
