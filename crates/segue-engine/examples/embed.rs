@@ -6,14 +6,14 @@
 
 use std::{env, path::PathBuf, sync::Arc, time::Duration};
 
-use bytes::BytesMut;
 use futures_util::stream;
 use segue_core::{
     AgentName, Event, EventRecord, Inbound, InboundStream, RunId, RunInput, Seq, Source,
     StopSignal, TenantId, event::wire::write_event,
 };
 use segue_engine::{
-    Agents, Engine, EngineOptions, Facade, Fill, RunQuery, SCHEMA, Settings, StartRun, SystemClock,
+    Agents, Engine, EngineOptions, Facade, Fill, Frames, RunQuery, SCHEMA, Settings, StartRun,
+    SystemClock,
 };
 use segue_journal::{
     Record,
@@ -49,10 +49,12 @@ impl Facade for Lines {
         None
     }
 
-    fn encode(&mut self, run: &RunId, record: &Record, out: &mut BytesMut) {
+    fn encode(&mut self, run: &RunId, record: &Record, out: &mut Frames) {
         if let Ok(event) = EventRecord::decode(record.bytes.clone()) {
-            write_event(out, run, record.seq, record.at, &event);
-            out.extend_from_slice(b"\n");
+            out.put(|out| {
+                write_event(out, run, record.seq, record.at, &event);
+                out.extend_from_slice(b"\n");
+            });
         }
     }
 }
@@ -99,6 +101,7 @@ async fn show(engine: &Engine, tenant: &TenantId, run: &RunId) -> Result<(), Any
             Fill::Bytes(bytes) => say(std::str::from_utf8(&bytes)?)?,
             Fill::End => return Ok(()),
             Fill::Failed(error) => return Err(error.into()),
+            Fill::Silent => {}
             Fill::Idle => {
                 shard.rung().await;
                 shard.pump();

@@ -7,7 +7,7 @@ use segue_journal::{Journal, Page, ReadError, ReadLimit, Shard, StreamInfo, Stre
 
 use crate::{
     engine::Engine,
-    reader::{Facade, Reader},
+    reader::{Facade, Place, Reader},
 };
 
 /// A run's stream, ready to be read. Holding one has no effect on the run.
@@ -88,14 +88,14 @@ impl RunStream {
         self.journal.read(&self.stream, from, limit)
     }
 
-    /// A reader that gives the frames from `from` on and whose bell wakes on `shard`. As long as it
-    /// lives retention does not trim the run.
+    /// A reader that gives the frames from `from` on, a record or a place within one, and whose
+    /// bell wakes on `shard`. As long as it lives retention does not trim the run.
     ///
     /// `Trimmed` also while the run is being trimmed: see [`Engine::until_trimmed`].
     pub fn reader<F: Facade>(
         &self,
         facade: F,
-        from: Seq,
+        from: impl Into<Place>,
         shard: &Shard,
     ) -> Result<Reader<F>, ReadError> {
         // From here on nothing of it goes; what went before shows now.
@@ -103,12 +103,13 @@ impl RunStream {
         let info = self.journal.info(&self.stream)?;
         let last = info.tail.next.prev();
         let attachment = attachment.ok_or(ReadError::Trimmed { available_from: last })?;
-        if from < info.available_from {
+        let place = from.into();
+        if place.seq < info.available_from {
             return Err(ReadError::Trimmed { available_from: info.available_from });
         }
         let listener = self.journal.listen(&self.stream, shard)?;
         let (journal, run) = (self.journal.clone(), self.run.clone());
         let incarnation = self.info.incarnation;
-        Ok(Reader::new(journal, run, listener, incarnation, facade, from, attachment))
+        Ok(Reader::new(journal, run, listener, incarnation, facade, place, attachment))
     }
 }

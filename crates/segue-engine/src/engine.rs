@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use segue_core::{Clock, limits};
+use segue_core::{Clock, Timestamp, limits};
 use segue_journal::{
     Journal, ReadError,
     views::{ViewError, ViewStore},
@@ -164,6 +164,11 @@ impl Engine {
     /// start is refused after it or keeps the engine open.
     pub fn close_if_idle(&self) -> bool {
         self.inner.supervisor.close_if_empty()
+    }
+
+    /// The time on the engine's clock, by which what it stores is dated.
+    pub fn now(&self) -> Timestamp {
+        self.inner.ids.clock.now()
     }
 
     /// Whether it takes new work.

@@ -45,7 +45,7 @@ pub use projection::{SCHEMA, rebuild};
 pub use query::{
     DEFAULT_LIMIT, List, MAX_LIMIT, QueryError, RunQuery, RunView, SessionQuery, SessionView,
 };
-pub use reader::{Facade, Fill, Reader};
+pub use reader::{Facade, Fill, Frames, Place, Reader};
 pub use retention::Retain;
 pub use sessions::{CreateSession, SessionError, UpdateSession};
 pub use shutdown::ShutdownReport;

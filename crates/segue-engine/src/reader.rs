@@ -12,7 +12,7 @@
 //! There is no second buffer that could overlap or overflow: a slow client is a client with an
 //! old cursor.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use segue_core::{RunId, Seq};
@@ -25,15 +25,75 @@ use crate::attached::Attachment;
 
 /// A wire protocol: how a record becomes frames.
 ///
-/// Frames are a pure function of the journal and the facade's version (W1); each frame's id
-/// resumes exactly after that frame.
+/// Frames are a pure function of the records before them and of the facade's version (W1); each
+/// frame's id resumes exactly after that frame.
 pub trait Facade: Send + 'static {
     /// Names the encoding if the frames of a record depend on that record alone, so that readers
-    /// can share them. The name changes whenever the frames do.
+    /// can share them and begin anywhere. The name changes whenever the frames do. A facade without
+    /// a name is given every record from the first on, and what its client has is not sent.
     fn encoding(&self) -> Option<Encoding>;
 
-    /// Appends the frames of the next record. Called once a record, in order.
-    fn encode(&mut self, run: &RunId, record: &Record, out: &mut BytesMut);
+    /// Appends the frames of the next record, none or many. Called once a record, in order.
+    fn encode(&mut self, run: &RunId, record: &Record, out: &mut Frames);
+}
+
+/// What facades write into: bytes that know where frames end.
+#[derive(Debug, Default)]
+pub struct Frames {
+    out: BytesMut,
+    /// Where the frames of the newest record end.
+    ends: Vec<usize>,
+}
+
+impl Frames {
+    /// Appends one frame, as `write` writes it.
+    pub fn put(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        write(&mut self.out);
+        self.ends.push(self.out.len());
+    }
+
+    /// The bytes so far.
+    pub fn into_bytes(self) -> Bytes {
+        self.out.freeze()
+    }
+
+    /// The frames of the newest record, one by one.
+    pub fn each(&self) -> Vec<Bytes> {
+        let begins = std::iter::once(&0).chain(&self.ends);
+        let frames = begins.zip(&self.ends);
+        frames.map(|(begin, end)| Bytes::copy_from_slice(&self.out[*begin..*end])).collect()
+    }
+
+    /// Begins the next record, and gives where it begins.
+    fn begin(&mut self) -> usize {
+        self.ends.clear();
+        self.out.len()
+    }
+
+    /// Takes away all frames of the newest record but those after its first `frames`.
+    fn drop_first(&mut self, begin: usize, frames: u32) {
+        let frames = usize::try_from(frames).unwrap_or(usize::MAX);
+        let Some(last) = frames.checked_sub(1) else { return };
+        let kept = self.ends.get(last).map_or(self.out.len(), |end| *end);
+        let rest = self.out.split_off(kept);
+        self.out.truncate(begin);
+        self.out.unsplit(rest);
+    }
+}
+
+/// The first frame that is given: of the record `seq`, the one after its first `frames`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The record.
+    pub seq: Seq,
+    /// How many of its frames the client has.
+    pub frames: u32,
+}
+
+impl From<Seq> for Place {
+    fn from(seq: Seq) -> Self {
+        Self { seq, frames: 0 }
+    }
 }
 
 /// What a reader has to give.
@@ -41,6 +101,9 @@ pub trait Facade: Send + 'static {
 pub enum Fill {
     /// The next frames, whole.
     Bytes(Bytes),
+    /// Records were read whose frames the client has, or that have none. Ask again, after others
+    /// had their turn.
+    Silent,
     /// Nothing until the bell rings.
     Idle,
     /// Everything was given and nothing will come.
@@ -57,6 +120,7 @@ pub struct Reader<F> {
     incarnation: Incarnation,
     facade: F,
     next: Seq,
+    place: Place,
     listener: Listener,
     /// Keeps retention away from what is being read.
     _attachment: Attachment,
@@ -69,11 +133,23 @@ impl<F: Facade> Reader<F> {
         listener: Listener,
         incarnation: Incarnation,
         facade: F,
-        next: Seq,
+        place: Place,
         attachment: Attachment,
     ) -> Self {
         let stream = listener.stream().clone();
-        Self { journal, stream, run, incarnation, facade, next, listener, _attachment: attachment }
+        let is_free = facade.encoding().is_some() && place.frames == 0;
+        let next = if is_free { place.seq } else { Seq::FIRST };
+        Self {
+            journal,
+            stream,
+            run,
+            incarnation,
+            facade,
+            next,
+            place,
+            listener,
+            _attachment: attachment,
+        }
     }
 
     /// The last position that was given.
@@ -111,18 +187,51 @@ impl<F: Facade> Reader<F> {
             return if page.info.tail.closed { Fill::End } else { Fill::Idle };
         };
         let first = self.next;
-        let mut out = BytesMut::new();
+        let mut out = Frames::default();
         let mut ends = Vec::with_capacity(page.records.len());
         for record in &page.records {
+            let begin = out.begin();
             self.facade.encode(&self.run, record, &mut out);
-            ends.push(u32::try_from(out.len()).unwrap_or(u32::MAX));
+            match record.seq.cmp(&self.place.seq) {
+                Ordering::Less => out.drop_first(begin, u32::MAX),
+                Ordering::Equal => out.drop_first(begin, self.place.frames),
+                Ordering::Greater => {}
+            }
+            ends.push(u32::try_from(out.out.len()).unwrap_or(u32::MAX));
         }
         self.next = last.seq.next();
-        let bytes = out.freeze();
+        let bytes = out.into_bytes();
+        if bytes.is_empty() {
+            return Fill::Silent;
+        }
         if let Some(encoding) = self.facade.encoding() {
             let block = FrameBlock { first, bytes: bytes.clone(), ends: ends.into() };
             self.journal.frames().put(self.incarnation, encoding, block);
         }
         Fill::Bytes(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(frames: u32) -> String {
+        let mut out = Frames::default();
+        out.put(|out| out.extend_from_slice(b"old;"));
+        let begin = out.begin();
+        for frame in ["a;", "b;", "c;"] {
+            out.put(|out| out.extend_from_slice(frame.as_bytes()));
+        }
+        out.drop_first(begin, frames);
+        String::from_utf8(out.into_bytes().to_vec()).expect("text")
+    }
+
+    #[test]
+    fn a_place_within_a_record_keeps_the_frames_after_it() {
+        assert_eq!(left(0), "old;a;b;c;");
+        assert_eq!(left(1), "old;b;c;");
+        assert_eq!(left(3), "old;");
+        assert_eq!(left(u32::MAX), "old;");
     }
 }

@@ -33,6 +33,10 @@ pub(crate) struct Numbers {
     pub(crate) retry: Duration,
     /// The most bytes of a request's body.
     pub(crate) body_bytes: usize,
+    /// How long an ended run is still replayed where a protocol resumes without a cursor.
+    pub(crate) replay_grace: Duration,
+    /// Where the AI SDK's routes are.
+    pub(crate) ai_sdk_prefix: String,
 }
 
 struct Shared {
@@ -58,6 +62,11 @@ impl App {
 
     pub(crate) fn admin_token(&self) -> Option<&str> {
         self.0.admin_token.as_deref()
+    }
+
+    /// Where the AI SDK's routes are.
+    pub(crate) fn ai_sdk_prefix(&self) -> &str {
+        &self.0.numbers.ai_sdk_prefix
     }
 
     /// The most bytes of a request's body.
@@ -91,6 +100,11 @@ impl Call {
 
     pub(crate) fn numbers(&self) -> &Numbers {
         &self.app.0.numbers
+    }
+
+    /// Where the AI SDK's routes are.
+    pub(crate) fn ai_sdk_prefix(&self) -> &str {
+        self.app.ai_sdk_prefix()
     }
 
     /// Moves the request to a fan-out thread and gives its shard.

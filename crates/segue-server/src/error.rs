@@ -117,6 +117,11 @@ impl Problem {
         self.code.status() == StatusCode::SERVICE_UNAVAILABLE
     }
 
+    /// What is wrong, for a person.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// What it is about.
     pub(crate) fn code(&self) -> Code {
         self.code

@@ -51,6 +51,10 @@ pub struct ServerOptions {
     pub allowed_hosts: Vec<String>,
     /// Origins that are let in beside the server's own, as browsers write them.
     pub allowed_origins: Vec<String>,
+    /// How long an ended run is still replayed where a protocol resumes without a cursor.
+    pub replay_grace: Duration,
+    /// The path of the AI SDK's routes: begins with `/` and does not end with it.
+    pub ai_sdk_prefix: String,
     /// What gives the admin scope. Without one nobody has it.
     pub admin_token: Option<String>,
 }
@@ -70,6 +74,8 @@ impl Default for ServerOptions {
             fan_out_threads: 0,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
+            replay_grace: Duration::from_mins(3),
+            ai_sdk_prefix: "/api/chat".to_owned(),
             admin_token: None,
         }
     }
@@ -171,6 +177,8 @@ fn connections(options: ServerOptions, engine: Engine, fan_out: Arc<FanOut>) -> 
         stream_age: options.stream_age,
         retry: options.retry,
         body_bytes: or_none(options.body_bytes),
+        replay_grace: options.replay_grace,
+        ai_sdk_prefix: options.ai_sdk_prefix,
     };
     let limits = Limits {
         connections: or_none(options.connections).min(tokio::sync::Semaphore::MAX_PERMITS),

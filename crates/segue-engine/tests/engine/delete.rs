@@ -104,6 +104,7 @@ async fn o04_its_running_runs_are_stopped_and_their_clients_get_the_end() {
         reader.listener().hear();
         match reader.fill(1 << 20) {
             Fill::Bytes(bytes) => seen.extend(lines(&bytes)),
+            Fill::Silent => {}
             Fill::End => break,
             // It read the terminal before, or comes back and is told that it is gone.
             Fill::Failed(error) => {

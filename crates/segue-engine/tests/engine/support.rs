@@ -9,15 +9,15 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::stream;
 use segue_core::{
     AgentName, Clock, Event, EventRecord, Inbound, InboundStream, Ingress, Policy, RunId, RunInput,
     Seq, SessionId, Source, StopReason, StopSignal, TenantId, Timestamp, event::wire::write_event,
 };
 use segue_engine::{
-    Agents, Engine, EngineOptions, Entropy, Facade, Fill, RunView, SCHEMA, Settings, StartError,
-    StartRun,
+    Agents, Engine, EngineOptions, Entropy, Facade, Fill, Frames, RunView, SCHEMA, Settings,
+    StartError, StartRun,
 };
 use segue_journal::{
     Journal, ProducerClaim, Record, StreamKey,
@@ -376,6 +376,7 @@ impl Stage {
             reader.listener().hear();
             match reader.fill(1 << 20) {
                 Fill::Bytes(bytes) => seen.extend(lines(&bytes)),
+                Fill::Silent => {}
                 Fill::End => return seen,
                 Fill::Failed(error) => panic!("{error}"),
                 Fill::Idle => {
@@ -420,10 +421,12 @@ impl Facade for Lines {
         Some(Encoding(999))
     }
 
-    fn encode(&mut self, run: &RunId, record: &Record, out: &mut BytesMut) {
+    fn encode(&mut self, run: &RunId, record: &Record, out: &mut Frames) {
         let event = EventRecord::decode(record.bytes.clone()).unwrap();
-        write_event(out, run, record.seq, record.at, &event);
-        out.extend_from_slice(b"\n");
+        out.put(|out| {
+            write_event(out, run, record.seq, record.at, &event);
+            out.extend_from_slice(b"\n");
+        });
     }
 }
 

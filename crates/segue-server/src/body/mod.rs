@@ -14,8 +14,8 @@ mod bound;
 mod heartbeat;
 
 use std::{
-    convert::Infallible,
     future::Future,
+    io,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -25,7 +25,11 @@ use http_body::{Body, Frame};
 use segue_engine::{Fill, Reader};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::{clients::Client, facade::Wire, fan_out};
+use crate::{
+    clients::Client,
+    facade::{EarlyEnd, Wire},
+    fan_out,
+};
 
 pub(crate) use age::Age;
 pub(crate) use bound::{Bound, Guarded};
@@ -77,22 +81,26 @@ impl<W: Wire> EventBody<W> {
     }
 
     /// The next bytes; `None` ends the body.
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.age.is_over() {
-            return Poll::Ready(None);
+            return Poll::Ready(early_end::<W>());
         }
         loop {
             self.reader.listener().hear();
             match self.reader.fill(BUDGET) {
                 Fill::Bytes(bytes) => {
                     self.heartbeat.delay();
-                    return Poll::Ready(Some(bytes));
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                Fill::Silent => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
                 Fill::End => return Poll::Ready(None),
                 Fill::Failed(error) => {
                     metrics::counter!("segue_streams_failed_total").increment(1);
                     tracing::warn!(%error, cursor = %self.reader.cursor(), "a stream ends early");
-                    return Poll::Ready(None);
+                    return Poll::Ready(early_end::<W>());
                 }
                 Fill::Idle if self.follow == Follow::Stop => return Poll::Ready(None),
                 Fill::Idle => {}
@@ -103,29 +111,41 @@ impl<W: Wire> EventBody<W> {
         }
     }
 
-    fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.closing.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(None);
+            return Poll::Ready(early_end::<W>());
         }
-        self.heartbeat.poll_beat(cx).map(|()| Some(Bytes::from_static(W::HEARTBEAT)))
+        self.heartbeat.poll_beat(cx).map(|()| Some(Ok(Bytes::from_static(W::HEARTBEAT))))
+    }
+}
+
+/// The end of a stream whose run goes on. An error breaks the connection off, so that its client
+/// does not take what it has for the whole.
+fn early_end<W: Wire>() -> Option<io::Result<Bytes>> {
+    match W::EARLY_END {
+        EarlyEnd::Clean => None,
+        EarlyEnd::Abort => {
+            metrics::counter!("segue_streams_aborted_total").increment(1);
+            Some(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the run goes on")))
+        }
     }
 }
 
 impl<W: Wire> Body for EventBody<W> {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         debug_assert!(!fan_out::is_home(), "frames are written by fan-out threads only");
         let this = self.get_mut();
         let next = match this.opening.next() {
-            Some(opening) => Poll::Ready(Some(opening)),
+            Some(opening) => Poll::Ready(Some(Ok(opening))),
             None => this.poll_bytes(cx),
         };
-        next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        next.map(|bytes| bytes.map(|bytes| bytes.map(Frame::data)))
     }
 }
 

@@ -4,10 +4,13 @@
 //! the frames. Frames are a pure function of the journal and the facade's version (W1), and each
 //! frame's id resumes exactly after that frame.
 
+mod ai_sdk;
 mod native_ndjson;
 mod native_sse;
 #[cfg(test)]
 mod tests;
+
+use std::fmt::Write as _;
 
 use bytes::{Bytes, BytesMut};
 use segue_core::{EventRecord, RunId, Seq, Snapshot, event::wire};
@@ -17,6 +20,7 @@ use serde_json::json;
 
 use crate::routes::cursor::{Gap, Start};
 
+pub(crate) use ai_sdk::AiSdk;
 pub(crate) use native_ndjson::NativeNdjson;
 pub(crate) use native_sse::NativeSse;
 
@@ -25,12 +29,26 @@ const SSE_NAMED: Encoding = Encoding(1);
 const SSE_UNNAMED: Encoding = Encoding(2);
 const NDJSON: Encoding = Encoding(3);
 
+/// A comment, which every reader of SSE passes over.
+const HEARTBEAT: &[u8] = b": hb\n\n";
+
+/// How a stream ends before its run does: old, the server closes, what is stored cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EarlyEnd {
+    /// As any answer: its client looks for the terminal, and comes back without one.
+    Clean,
+    /// As a broken connection: its client takes a clean end for a finished answer.
+    Abort,
+}
+
 /// What stands between frames, and before them.
 pub(crate) trait Wire: Facade + Unpin {
     /// The media type.
     const CONTENT_TYPE: &'static str;
     /// What is sent when nothing else is, so that both sides notice a dead peer.
     const HEARTBEAT: &'static [u8];
+    /// How it ends before the run does.
+    const EARLY_END: EarlyEnd;
 
     /// What is sent at once, before the first record, in pieces: a snapshot's bytes are shared by
     /// all who get it. `snapshot` is there where `start` asks for one.
@@ -59,6 +77,18 @@ fn event_of(record: &Record) -> EventRecord {
 fn unreadable() -> EventRecord {
     let event = segue_core::Event::build(&json!({"type": UNREADABLE}));
     EventRecord::decode(EventRecord::encode(&event)).expect("what was just encoded decodes")
+}
+
+/// Appends the id of frame `index` (from 1) of the `count` of one record: `run:seq.index`, and of
+/// the last one `run:seq`.
+fn put_frame_id(out: &mut BytesMut, run: &RunId, seq: Seq, index: usize, count: usize) {
+    let id = if index == count {
+        writeln!(out, "id: {run}:{seq}")
+    } else {
+        writeln!(out, "id: {run}:{seq}.{index}")
+    };
+    // Writing to memory that grows does not fail.
+    id.unwrap_or_default();
 }
 
 /// Appends the event of a record with its envelope.

@@ -1,11 +1,11 @@
 //! The native events as lines of JSON. A blank line is a heartbeat.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use segue_core::{RunId, Snapshot};
-use segue_engine::Facade;
+use segue_engine::{Facade, Frames};
 use segue_journal::{Record, cache::Encoding};
 
-use super::{NDJSON, Wire, gap_json, snapshot_json, write_record};
+use super::{EarlyEnd, NDJSON, Wire, gap_json, snapshot_json, write_record};
 use crate::routes::cursor::Start;
 
 /// Native NDJSON.
@@ -17,15 +17,18 @@ impl Facade for NativeNdjson {
         Some(NDJSON)
     }
 
-    fn encode(&mut self, run: &RunId, record: &Record, out: &mut BytesMut) {
-        write_record(out, run, record);
-        out.put_u8(b'\n');
+    fn encode(&mut self, run: &RunId, record: &Record, out: &mut Frames) {
+        out.put(|out| {
+            write_record(out, run, record);
+            out.put_u8(b'\n');
+        });
     }
 }
 
 impl Wire for NativeNdjson {
     const CONTENT_TYPE: &'static str = "application/x-ndjson";
     const HEARTBEAT: &'static [u8] = b"\n";
+    const EARLY_END: EarlyEnd = EarlyEnd::Clean;
 
     fn opening(
         &self,

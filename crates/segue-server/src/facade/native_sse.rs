@@ -11,10 +11,10 @@ use std::fmt::Write as _;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use segue_core::{Cursor, RunId, Seq, Snapshot, event::wire};
-use segue_engine::Facade;
+use segue_engine::{Facade, Frames};
 use segue_journal::{Record, cache::Encoding};
 
-use super::{SSE_NAMED, SSE_UNNAMED, Wire, event_of, gap_json, snapshot_json};
+use super::{EarlyEnd, HEARTBEAT, SSE_NAMED, SSE_UNNAMED, Wire, event_of, gap_json, snapshot_json};
 use crate::routes::cursor::Start;
 
 /// Native SSE, with or without event names.
@@ -29,23 +29,26 @@ impl Facade for NativeSse {
         Some(if self.named { SSE_NAMED } else { SSE_UNNAMED })
     }
 
-    fn encode(&mut self, run: &RunId, record: &Record, out: &mut BytesMut) {
+    fn encode(&mut self, run: &RunId, record: &Record, out: &mut Frames) {
         let event = event_of(record);
-        out.reserve(256 + event.json().len());
-        // Writing to memory that grows does not fail.
-        writeln!(out, "id: {run}:{}", record.seq).unwrap_or_default();
-        if self.named {
-            writeln!(out, "event: {}", event.name()).unwrap_or_default();
-        }
-        out.put_slice(b"data: ");
-        wire::write_event(out, run, record.seq, record.at, &event);
-        out.put_slice(b"\n\n");
+        out.put(|out| {
+            out.reserve(256 + event.json().len());
+            // Writing to memory that grows does not fail.
+            writeln!(out, "id: {run}:{}", record.seq).unwrap_or_default();
+            if self.named {
+                writeln!(out, "event: {}", event.name()).unwrap_or_default();
+            }
+            out.put_slice(b"data: ");
+            wire::write_event(out, run, record.seq, record.at, &event);
+            out.put_slice(b"\n\n");
+        });
     }
 }
 
 impl Wire for NativeSse {
     const CONTENT_TYPE: &'static str = "text/event-stream";
-    const HEARTBEAT: &'static [u8] = b": hb\n\n";
+    const HEARTBEAT: &'static [u8] = HEARTBEAT;
+    const EARLY_END: EarlyEnd = EarlyEnd::Clean;
 
     /// The `retry:` hint in the first comment's block; a gap, if there is one; then the snapshot
     /// with its id, or, where the stream does not begin at its first event, a block with nothing

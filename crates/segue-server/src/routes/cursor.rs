@@ -38,6 +38,8 @@ pub(crate) struct Wanted<'a> {
 pub(crate) struct Start {
     /// The first event to give, at most the tail; of a snapshot, the first that is in it.
     pub(crate) from: Seq,
+    /// How many frames of that event the client has.
+    pub(crate) frames: u32,
     /// Why that is not what the client asked for.
     pub(crate) gap: Option<Gap>,
     /// A snapshot is given first, and the events after it.
@@ -47,12 +49,12 @@ pub(crate) struct Start {
 impl Start {
     /// The events from one on.
     pub(crate) fn at(from: Seq) -> Self {
-        Self { from, gap: None, snapshot: false }
+        Self { from, frames: 0, gap: None, snapshot: false }
     }
 
     /// The gap path: what is told, then a snapshot.
     fn after(gap: Gap, info: &StreamInfo) -> Self {
-        Self { from: info.available_from, gap: Some(gap), snapshot: true }
+        Self { gap: Some(gap), snapshot: true, ..Self::at(info.available_from) }
     }
 
     /// Whether it begins at the run's first event.
@@ -146,7 +148,7 @@ fn begin(info: &StreamInfo, from: Begin) -> Start {
             Err(gap) => return Start::after(gap, info),
         },
         Begin::Snapshot => {
-            return Start { from: info.available_from, gap: None, snapshot: true };
+            return Start { snapshot: true, ..Start::at(info.available_from) };
         }
         Begin::Tail => next,
         Begin::Last(count) => {

@@ -3,6 +3,7 @@
 //! Every handler takes a [`Call`](crate::app::Call), and so a principal.
 
 mod agents;
+mod ai_sdk;
 mod append;
 mod control;
 pub(crate) mod cursor;
@@ -30,7 +31,11 @@ pub(crate) use front::Front;
 
 /// All routes. They are reached through the [`Front`] only.
 fn router(app: App) -> Router {
+    let chat = app.ai_sdk_prefix().to_owned();
+    let of_chat = get(ai_sdk::resume).post(ai_sdk::stop);
     Router::new()
+        .route(&chat, post(ai_sdk::send))
+        .route(&format!("{chat}/{{*rest}}"), of_chat)
         .route("/", get(page::page))
         .route("/segue-resume.js", get(page::resume))
         .route("/healthz", get(ops::healthz))

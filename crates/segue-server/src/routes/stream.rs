@@ -7,15 +7,15 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use segue_core::{Outcome, RunId, Seq, Snapshot};
-use segue_engine::RunStream;
+use segue_engine::{Place, RunStream};
 use segue_journal::{ReadError, ReadLimit};
 
 use super::cursor::Start;
 use crate::{
     app::Call,
     body::{Age, EventBody, Follow, Heartbeat},
-    error::Problem,
-    facade::{NativeSse, Wire},
+    error::{Code, Problem},
+    facade::{EarlyEnd, NativeSse, Wire},
 };
 
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -26,7 +26,8 @@ const LAST_SEQ: HeaderName = HeaderName::from_static("segue-last-seq");
 /// Answers with the run's frames from `start` on, on a fan-out thread.
 ///
 /// While the server drains, a run that is still open is not followed any more: the client gets
-/// its `retry:` hint and a clean end, and comes back.
+/// its `retry:` hint and a clean end, and comes back; one that would take a clean end for a
+/// finished answer is refused.
 pub(super) async fn stream<W: Wire>(
     call: &Call,
     run: &RunStream,
@@ -36,6 +37,9 @@ pub(super) async fn stream<W: Wire>(
 ) -> Result<Response, Problem> {
     let retry = call.numbers().retry.as_millis();
     if !call.engine().is_ready() && !run.info().tail.closed {
+        if W::EARLY_END == EarlyEnd::Abort {
+            return Err(Problem::new(Code::ShuttingDown, "the server is shutting down"));
+        }
         let start = if start.snapshot { &Start::at(Seq::FIRST) } else { start };
         let opening = wire.opening(run.run(), start, None, retry).concat();
         return Ok(turned_away(W::CONTENT_TYPE, opening.into()));
@@ -45,7 +49,7 @@ pub(super) async fn stream<W: Wire>(
     let (start, snapshot) = settle(run, start).await?;
     let from = snapshot.as_ref().map_or(start.from, |snapshot| snapshot.seq.next());
     let opening = wire.opening(run.run(), &start, snapshot.as_ref(), retry);
-    let reader = run.reader(wire, from, &shard)?;
+    let reader = run.reader(wire, Place { seq: from, frames: start.frames }, &shard)?;
     let heartbeat = Heartbeat::new(call.numbers().heartbeat);
     let age = Age::new(call.numbers().stream_age);
     let body = EventBody::new(opening, reader, follow, heartbeat, age, call.closing(), client);

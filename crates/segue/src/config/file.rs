@@ -25,6 +25,8 @@ pub(super) struct RawFile {
     pub(super) write_deadline_s: At<u64>,
     pub(super) shutdown_s: At<u64>,
     pub(super) background_idle_s: At<u64>,
+    pub(super) replay_grace_s: At<u64>,
+    pub(super) ai_sdk_prefix: At<String>,
     pub(super) allowed_hosts: At<Vec<String>>,
     pub(super) allowed_origins: At<Vec<String>>,
     pub(super) default_agent: At<String>,

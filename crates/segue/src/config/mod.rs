@@ -55,6 +55,10 @@ pub(crate) struct Config {
     pub(crate) background_idle: Duration,
     /// Names besides the loopback ones that a request's `Host` may have.
     pub(crate) allowed_hosts: Vec<String>,
+    /// How long an ended run is replayed where a protocol resumes without a cursor.
+    pub(crate) replay_grace: Duration,
+    /// The path of the AI SDK's routes.
+    pub(crate) ai_sdk_prefix: String,
     /// Origins besides our own that a browser's request may come from.
     pub(crate) allowed_origins: Vec<String>,
     /// The agent of a start that names none.

@@ -110,6 +110,14 @@ fn resolve(flags: Flags, env: &dyn Env, text: &Text<'_>) -> Result<Config, Confi
         write_deadline: layers.seconds("write_deadline_s", file.write_deadline_s, 20, 1)?,
         shutdown: layers.seconds("shutdown_s", file.shutdown_s, 30, 1)?,
         background_idle: layers.seconds("background_idle_s", file.background_idle_s, 600, 0)?,
+        replay_grace: layers.seconds("replay_grace_s", file.replay_grace_s, 180, 0)?,
+        ai_sdk_prefix: layers.pick(
+            "ai_sdk_prefix",
+            None,
+            file.ai_sdk_prefix,
+            "/api/chat",
+            prefix,
+        )?,
         allowed_hosts: layers.list("allowed_hosts", file.allowed_hosts),
         allowed_origins: layers.list("allowed_origins", file.allowed_origins),
         default_agent: layers.default_agent(file.default_agent, &agents)?,
@@ -138,6 +146,21 @@ fn resolve(flags: Flags, env: &dyn Env, text: &Text<'_>) -> Result<Config, Confi
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an address such as {DEFAULT_LISTEN}"))
+}
+
+/// A path that no other route has.
+fn prefix(text: &str) -> Result<String, String> {
+    let is_segment = |segment: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        !segment.is_empty() && segment.bytes().all(allowed)
+    };
+    let mut segments = text.strip_prefix('/').unwrap_or_default().split('/');
+    let taken = ["v1", "healthz", "readyz", "metrics", "openapi.json"];
+    let is_free = segments.clone().next().is_some_and(|first| !taken.contains(&first));
+    if is_free && segments.all(is_segment) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is not a path such as /api/chat that nothing else is at"))
 }
 
 fn durability(text: &str) -> Result<Durability, String> {
@@ -378,6 +401,13 @@ mod tests {
             ("\nlisten = 'here'", "segue.toml:2: listen: \"here\" is not an address"),
             ("listen = 5", "segue.toml:1: listen: invalid type: integer"),
             ("\n\nlistne = 'x'", "segue.toml:3: listne: unknown field `listne`, expected one of"),
+            (
+                "ai_sdk_prefix = '/v1/chat'",
+                "segue.toml:1: ai_sdk_prefix: \"/v1/chat\" is not a path",
+            ),
+            ("ai_sdk_prefix = '/a/{b}'", "segue.toml:1: ai_sdk_prefix:"),
+            ("ai_sdk_prefix = '/a/'", "segue.toml:1: ai_sdk_prefix:"),
+            ("ai_sdk_prefix = '/'", "segue.toml:1: ai_sdk_prefix:"),
             ("durability = 'yes'", "segue.toml:1: durability: \"yes\" is none of"),
             ("heartbeat_s = 0", "segue.toml:1: heartbeat_s: \"0\" is not a whole number from 1"),
             ("heartbeat_s = -1", "segue.toml:1: heartbeat_s: invalid value"),

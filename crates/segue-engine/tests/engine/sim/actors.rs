@@ -92,6 +92,7 @@ pub(super) async fn read(engine: Engine, seen: Known<Seen>, mut dice: Dice, trac
         patience -= 1;
         reader.listener().hear();
         match reader.fill(1 + dice.index(200)) {
+            Fill::Silent => {}
             Fill::Bytes(bytes) => {
                 let events = lines(&bytes);
                 tracer.line(|| format!("read {run}: {} of {from}", events.len()));
