@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     event::{Event, EventRecord},
-    fold::Fold,
+    fold::{Fold, Message},
     id::{AgentName, MessageId, RunId, SessionId},
     run::{InterruptionCause, Outcome, RunError, RunStatus, StopReason},
 };
@@ -61,15 +61,33 @@ pub enum Lifecycle {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         metadata: Option<Value>,
     },
-    /// Session: a user said something.
+    /// Session: a message that no run makes is in the conversation from here on, in this place.
+    ///
+    /// It carries the whole message. The row is what it says, but for the version, which is the
+    /// seq of this record, and the session, which is the stream's.
     #[serde(rename = "message.created")]
     MessageCreated {
         /// The message.
+        message: Box<Message>,
+        /// This message and those after it are superseded by the new one, as far as they stand
+        /// before it and are not superseded yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<MessageId>,
+    },
+    /// Session: what a message that no run makes is now, whole. Its place, the time of its making
+    /// and what superseded it stay; its version is the seq of this record. Of a message that is not
+    /// there, or that a run makes, it says nothing.
+    #[serde(rename = "message.updated")]
+    MessageUpdated {
+        /// The message.
+        message: Box<Message>,
+    },
+    /// Session: a message is not part of the conversation any more, whoever makes it. What comes
+    /// later of it says nothing.
+    #[serde(rename = "message.deleted")]
+    MessageDeleted {
+        /// The message.
         message_id: MessageId,
-        /// The run it started.
-        run_id: RunId,
-        /// What was said: a string, a list of parts or a list of messages.
-        input: Value,
     },
     /// Session: a run exists from here on.
     #[serde(rename = "run.created")]
@@ -87,6 +105,10 @@ pub enum Lifecycle {
         /// How its start is known again; absent in records of before there were any.
         #[serde(default, skip_serializing_if = "StartMark::is_empty")]
         mark: StartMark,
+        /// This message and those after it are superseded by the run's, as far as they stand
+        /// before it and are not superseded yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<MessageId>,
     },
     /// Session: a queued run began. Commits with the run's `run.started`.
     #[serde(rename = "run.changed")]
@@ -179,22 +201,54 @@ impl From<&Outcome> for Ending {
 }
 
 impl Lifecycle {
+    /// The record as it is stored.
+    pub fn encode(&self) -> Bytes {
+        let name = match self {
+            // What producers and clients wrote into a message is not read as numbers.
+            Self::MessageCreated { .. } => MESSAGE_CREATED,
+            Self::MessageUpdated { .. } => MESSAGE_UPDATED,
+            _ => return EventRecord::encode(&self.to_event()),
+        };
+        let json = serde_json::to_vec(self).expect("a message has text keys and JSON values");
+        EventRecord::encode_json(name, &json)
+    }
+
     /// The record as an event, ready for [`EventRecord::encode`].
-    pub fn to_event(&self) -> Event {
+    fn to_event(&self) -> Event {
         Event::build(&serde_json::to_value(self).unwrap_or(Value::Null))
     }
 
     /// Reads a record back. `None` if its fields are not those of its type.
     pub fn from_record(record: &EventRecord) -> Option<Self> {
-        if record.name() == MESSAGE_FINAL {
-            let OnlyRun { run_id } = serde_json::from_slice(record.json()).ok()?;
-            return Some(Self::MessageFinal { run_id });
+        match record.name() {
+            MESSAGE_CREATED => {
+                let OfMessage { message, replaces } = serde_json::from_slice(record.json()).ok()?;
+                Some(Self::MessageCreated { message, replaces })
+            }
+            MESSAGE_UPDATED => {
+                let OfMessage { message, .. } = serde_json::from_slice(record.json()).ok()?;
+                Some(Self::MessageUpdated { message })
+            }
+            MESSAGE_FINAL => {
+                let OnlyRun { run_id } = serde_json::from_slice(record.json()).ok()?;
+                Some(Self::MessageFinal { run_id })
+            }
+            _ => serde_json::from_slice(record.json()).ok(),
         }
-        serde_json::from_slice(record.json()).ok()
     }
 }
 
+const MESSAGE_CREATED: &str = "message.created";
+const MESSAGE_UPDATED: &str = "message.updated";
 const MESSAGE_FINAL: &str = "message.final";
+
+/// A message's JSON, whose raw values a tagged enum cannot read.
+#[derive(Deserialize)]
+struct OfMessage {
+    message: Box<Message>,
+    #[serde(default)]
+    replaces: Option<MessageId>,
+}
 
 /// The fold's own JSON is kept as it is: what a producer wrote into it is not read as numbers.
 #[derive(Serialize)]
@@ -253,6 +307,20 @@ mod tests {
         assert_eq!(final_fold(&EventRecord::decode(other).expect("valid")), None);
     }
 
+    /// One with a number that ours cannot hold.
+    fn message() -> Box<Message> {
+        let input = r#"{"role":"user","parts":[{"type":"text","text":"x"},{"type":"n","n":1}]}"#;
+        let said = crate::fold::said::one(&serde_json::from_str(input).expect("JSON"));
+        let (id, session) = (MessageId::parse("m"), SessionId::parse("s"));
+        let (id, session) = (id.expect("valid"), session.expect("valid"));
+        let mut message =
+            Message::said(id, session, said.expect("a message"), Timestamp::default());
+        let large = r#"{"type":"n","n":1.0e400}"#;
+        let parts = [serde_json::from_str::<crate::fold::Part>(large).expect("a part")];
+        message.parts = message.parts.iter().cloned().chain(parts).collect();
+        Box::new(message)
+    }
+
     #[test]
     fn records_survive_their_codec() {
         let run_id = RunId::parse("r").expect("valid");
@@ -276,11 +344,13 @@ mod tests {
             Lifecycle::DeletionDone { session_id: SessionId::parse("s").expect("valid") },
             Lifecycle::SessionChanged { title: Some(None), metadata: None },
             Lifecycle::SessionChanged { title: None, metadata: None },
+            Lifecycle::MessageCreated { message: message(), replaces: None },
             Lifecycle::MessageCreated {
-                message_id: MessageId::parse("m").expect("valid"),
-                run_id: run_id.clone(),
-                input: json!("hello"),
+                message: message(),
+                replaces: Some(MessageId::of_run(&run_id)),
             },
+            Lifecycle::MessageUpdated { message: message() },
+            Lifecycle::MessageDeleted { message_id: MessageId::of_run(&run_id) },
             Lifecycle::RunCreated {
                 run_id: run_id.clone(),
                 message_id: MessageId::of_run(&run_id),
@@ -288,6 +358,7 @@ mod tests {
                 status: RunStatus::Running,
                 metadata: json!({}),
                 mark: StartMark { digest: Some("d".into()), key: None },
+                replaces: Some(MessageId::of_run(&run_id)),
             },
             Lifecycle::RunChanged { run_id: run_id.clone(), status: RunStatus::Running },
             ended(&Outcome::Finished { finish_reason: None, usage: Some(json!({"input": 1})) }),
@@ -296,7 +367,7 @@ mod tests {
             ended(&Outcome::Interrupted { cause: InterruptionCause::Restart }),
         ];
         for record in records {
-            let stored = EventRecord::decode(EventRecord::encode(&record.to_event()));
+            let stored = EventRecord::decode(record.encode());
             assert_eq!(Lifecycle::from_record(&stored.expect("valid")), Some(record));
         }
     }

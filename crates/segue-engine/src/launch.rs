@@ -5,6 +5,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use futures_util::FutureExt;
 use segue_core::{
     Event, EventRecord, Ingress, Outcome, Policy, RunInput, RunStatus, Seq, Source, Timestamp,
+    fold::Message,
     lifecycle::{Ending, Lifecycle, StartMark},
 };
 use segue_journal::{Epoch, Part, StreamKey};
@@ -30,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) facts: RunFacts,
     pub(crate) source: Arc<dyn Source>,
     pub(crate) input: Value,
+    /// The messages that the input is.
+    pub(crate) said: Vec<Message>,
     pub(crate) params: Value,
     pub(crate) policy: Policy,
     pub(crate) mark: StartMark,
@@ -169,15 +172,12 @@ impl Engine {
         status: RunStatus,
         parts: &[Part],
     ) -> Result<Timestamp, StartError> {
-        let Plan { facts, input, mark, .. } = plan;
-        let mut records = Vec::with_capacity(2);
-        if !input.is_null() {
-            records.push(Lifecycle::MessageCreated {
-                message_id: self.inner.ids.message(),
-                run_id: facts.run.clone(),
-                input: input.clone(),
-            });
-        }
+        let Plan { facts, said, mark, .. } = plan;
+        let mut records = Vec::with_capacity(said.len() + 1);
+        records.extend(said.iter().map(|message| {
+            let message = Box::new(message.clone());
+            Lifecycle::MessageCreated { message, replaces: None }
+        }));
         records.push(Lifecycle::RunCreated {
             run_id: facts.run.clone(),
             message_id: facts.message.clone(),
@@ -185,6 +185,7 @@ impl Engine {
             status,
             metadata: facts.metadata.clone(),
             mark: mark.clone(),
+            replaces: None,
         });
         let (tenant, session) = (&facts.tenant, &facts.session);
         match self.commit_to_session(tenant, session, Target::Any, &records, parts).await {

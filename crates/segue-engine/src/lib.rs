@@ -17,6 +17,7 @@ mod ids;
 mod known;
 mod launch;
 mod line;
+mod messages;
 mod projection;
 mod query;
 mod reader;
@@ -41,6 +42,7 @@ pub use delete::DeleteError;
 pub use engine::{Engine, EngineOptions, OpenError, Settings};
 pub use ids::Entropy;
 pub use known::StartKey;
+pub use messages::MessageQuery;
 pub use projection::{SCHEMA, rebuild};
 pub use query::{
     DEFAULT_LIMIT, List, MAX_LIMIT, QueryError, RunQuery, RunView, SessionQuery, SessionView,

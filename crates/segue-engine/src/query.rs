@@ -134,6 +134,11 @@ pub enum QueryError {
     View(#[from] ViewError),
 }
 
+/// How many things a page has.
+pub(crate) fn page_size(asked: usize) -> usize {
+    if asked == 0 { DEFAULT_LIMIT } else { asked.min(MAX_LIMIT) }
+}
+
 impl RunView {
     pub(crate) fn of_alive(run: &Run, last_seq: Seq) -> Self {
         let facts = run.facts.clone();
@@ -237,7 +242,7 @@ impl Engine {
         after: Option<String>,
         limit: usize,
     ) -> Result<(Vec<Vec<Cell>>, Option<String>), QueryError> {
-        let limit = if limit == 0 { DEFAULT_LIMIT } else { limit.min(MAX_LIMIT) };
+        let limit = page_size(limit);
         let after = after.map(|text| rows::parse_page(&text).ok_or(QueryError::BadCursor));
         let query = Select {
             table,

@@ -1,7 +1,7 @@
 //! Sessions: made, changed, and written to by runs.
 
 use bytes::Bytes;
-use segue_core::{EventRecord, SessionId, TenantId, lifecycle::Lifecycle};
+use segue_core::{SessionId, TenantId, lifecycle::Lifecycle};
 use segue_journal::{
     AppendError as JournalError, Batch, Committed, Epoch, Part, ReadError, StreamKey, StreamKind,
 };
@@ -146,7 +146,7 @@ impl Engine {
         target: Target,
         records: &[Lifecycle],
     ) -> Result<Vec<Part>, AppendError> {
-        let encode = |record: &Lifecycle| EventRecord::encode(&record.to_event());
+        let encode = Lifecycle::encode;
         let mut encoded: Vec<_> = records.iter().map(encode).collect();
         let max = self.inner.settings.event_bytes;
         if let Some(bytes) = encoded.iter().map(Bytes::len).find(|bytes| *bytes > max) {

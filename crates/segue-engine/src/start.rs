@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use segue_core::{
     AgentName, Ingress, Limits, MessageId, OnRestart, Policy, RunId, SessionId, Source, TenantId,
+    fold::{
+        Message,
+        said::{Said, SaidError, said},
+    },
     lifecycle::StartMark,
 };
 use segue_journal::{
@@ -99,6 +103,9 @@ pub enum StartError {
     /// The source does not take these parameters.
     #[error("{0}")]
     BadParams(String),
+    /// The input is none.
+    #[error(transparent)]
+    BadInput(#[from] SaidError),
     /// The session has an active run.
     #[error("the session has an active run, {0}")]
     Busy(RunId),
@@ -257,7 +264,18 @@ impl Engine {
             metadata,
             created_at: self.inner.ids.clock.now(),
         };
-        Ok(Plan { facts, source, input, params, policy, mark })
+        let said = self.said(&facts, &input)?;
+        Ok(Plan { facts, source, input, said, params, policy, mark })
+    }
+
+    /// The messages that a run's input is.
+    fn said(&self, facts: &RunFacts, input: &Value) -> Result<Vec<Message>, StartError> {
+        let message = |said: Said| {
+            let id = said.id.clone().unwrap_or_else(|| self.inner.ids.message());
+            let message = Message::said(id, facts.session.clone(), said, facts.created_at);
+            Message { run_id: Some(facts.run.clone()), ..message }
+        };
+        Ok(said(input)?.into_iter().map(message).collect())
     }
 
     /// A run's limits where its session has only so much room left. What its other active runs are

@@ -220,7 +220,8 @@ impl From<StartError> for Problem {
     fn from(error: StartError) -> Self {
         let code = match error {
             StartError::UnknownAgent(_) | StartError::NoAgent => Code::UnknownAgent,
-            StartError::AgentAndSource
+            StartError::BadInput(_)
+            | StartError::AgentAndSource
             | StartError::RestartNeedsAgent
             | StartError::AwaitNeedsPush => Code::Malformed,
             StartError::BadSource(_) => Code::BadSource,

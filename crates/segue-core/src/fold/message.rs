@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{list::PartList, value::Json};
+use super::{list::PartList, said::Said, value::Json};
 use crate::{
     event::EventKind,
     id::{MessageId, RunId, SessionId},
@@ -21,14 +21,21 @@ pub struct Message {
     /// Its session, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<SessionId>,
-    /// The run that makes it.
+    /// The run that makes it; of any other role but the assistant's, the run that it started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
     /// Who says it.
     pub role: Role,
+    /// What stands before it is told in short by this one: a model needs nothing older.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_summary: bool,
+    /// The message that took its place. It is kept, and no part of the conversation any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<MessageId>,
     /// Whether more will come, and how it ended.
     pub status: MessageStatus,
-    /// Rises with every change: the seq of the last event that is in it.
+    /// Rises with every change: the seq of the last event that is in it, and of a message that no
+    /// run makes the seq of its last record in the session's stream.
     pub version: Seq,
     /// What it says, in the order in which it began.
     pub parts: PartList,
@@ -53,15 +60,52 @@ pub struct Message {
 }
 
 impl Message {
-    /// The message of a run, of which nothing is known yet.
-    pub(super) fn of_run(run: &RunId, version: Seq) -> Self {
+    /// A message that no run makes, whole.
+    pub fn said(id: MessageId, session: SessionId, said: Said, at: Timestamp) -> Self {
+        let Said { role, parts, metadata, .. } = said;
         Self {
-            id: MessageId::of_run(run),
+            session_id: Some(session),
+            role,
+            status: MessageStatus::Complete,
+            parts,
+            metadata: Value::Object(metadata),
+            created_at: at,
+            updated_at: at,
+            ..Self::empty(id)
+        }
+    }
+
+    /// The message of a run, of which nothing is known yet.
+    pub fn of_run(run: &RunId, version: Seq) -> Self {
+        Self { run_id: Some(run.clone()), version, ..Self::empty(MessageId::of_run(run)) }
+    }
+
+    /// What is small of it: no parts and no values by name.
+    pub(super) fn without_values(&self) -> Self {
+        Self {
+            session_id: self.session_id.clone(),
+            run_id: self.run_id.clone(),
+            role: self.role,
+            is_summary: self.is_summary,
+            superseded_by: self.superseded_by.clone(),
+            status: self.status,
+            version: self.version,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            ..Self::empty(self.id.clone())
+        }
+    }
+
+    fn empty(id: MessageId) -> Self {
+        Self {
+            id,
             session_id: None,
-            run_id: Some(run.clone()),
+            run_id: None,
             role: Role::Assistant,
+            is_summary: false,
+            superseded_by: None,
             status: MessageStatus::Streaming,
-            version,
+            version: Seq::ZERO,
             parts: PartList::default(),
             data: BTreeMap::new(),
             state: BTreeMap::new(),
@@ -70,26 +114,6 @@ impl Message {
             metadata: Value::Object(Map::new()),
             created_at: Timestamp::default(),
             updated_at: Timestamp::default(),
-        }
-    }
-
-    /// What is small of it: no parts and no values by name.
-    pub(super) fn without_values(&self) -> Self {
-        Self {
-            id: self.id.clone(),
-            session_id: self.session_id.clone(),
-            run_id: self.run_id.clone(),
-            role: self.role,
-            status: self.status,
-            version: self.version,
-            parts: PartList::default(),
-            data: BTreeMap::new(),
-            state: BTreeMap::new(),
-            approvals: BTreeMap::new(),
-            usage: None,
-            metadata: Value::Object(Map::new()),
-            created_at: self.created_at,
-            updated_at: self.updated_at,
         }
     }
 }
@@ -102,6 +126,38 @@ pub enum Role {
     Assistant,
     /// A client.
     User,
+    /// Who made the product: what every answer has to heed.
+    System,
+    /// A tool outside, with what it gave.
+    Tool,
+}
+
+impl Role {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Assistant => "assistant",
+            Self::User => "user",
+            Self::System => "system",
+            Self::Tool => "tool",
+        }
+    }
+
+    /// Reads [`Role::as_str`]. `developer` is an API's word for the system.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "assistant" => Self::Assistant,
+            "user" => Self::User,
+            "system" | "developer" => Self::System,
+            "tool" => Self::Tool,
+            _ => return None,
+        })
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Where a message is.
@@ -121,6 +177,17 @@ pub enum MessageStatus {
 }
 
 impl MessageStatus {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Streaming => "streaming",
+            Self::Complete => "complete",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
     /// The status after an event of this kind.
     pub(super) fn after(kind: EventKind) -> Self {
         match kind {

@@ -15,6 +15,7 @@ mod named;
 mod part;
 mod parts;
 mod patch;
+pub mod said;
 mod size;
 mod snapshot;
 mod state;
@@ -38,6 +39,7 @@ pub use bound::ArgumentLimits;
 pub use list::PartList;
 pub use message::{Approval, Message, MessageStatus, Role};
 pub use part::{Call, Part, Prose, ProseKind, Whole};
+pub use said::{Said, SaidError};
 pub use snapshot::{Snapshot, SnapshotLimits};
 pub use value::Json;
 

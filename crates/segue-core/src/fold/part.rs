@@ -1,5 +1,7 @@
 //! A message's parts, in memory and as JSON.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::value::RawValue;
 
@@ -35,7 +37,9 @@ pub struct Prose {
     /// Which.
     #[serde(rename = "type")]
     pub kind: ProseKind,
-    /// The id that its events name. A later part may use it again once this one is closed.
+    /// The id that its events name. A later part may use it again once this one is closed. Empty
+    /// where no event made it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub part: String,
     /// The step that it began in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,6 +137,28 @@ const MOST_FIELDS: usize = 32;
 /// What says which part it is.
 const KEPT: [&str; 3] = ["type", "step", "call_id"];
 
+/// The fields of [`Prose`].
+const PROSE: [&str; 7] = ["type", "part", "step", "text", "signature", "open", "truncated"];
+/// The fields of [`Call`].
+const CALL: [&str; 11] = [
+    "type",
+    "call_id",
+    "name",
+    "executor",
+    "step",
+    "text",
+    "input",
+    "raw",
+    "error",
+    "open",
+    "truncated",
+];
+
+/// Prose or a call with a field that somebody added is kept whole.
+fn has_only(fields: &Fields<'_>, known: &[&str]) -> bool {
+    fields.keys().all(|key| known.contains(&key))
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_false(value: &bool) -> bool {
     !value
@@ -157,6 +183,19 @@ impl Part {
                 Self::Whole(whole) => whole.call.as_ref().map_or(0, |call| call.len() * 2),
             };
         size_of::<Self>() + INDEX + ids + self.bytes()
+    }
+
+    /// The text of a text part, for who searches or shows it.
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Prose(prose) if prose.kind == ProseKind::Text => Some(Cow::from(&*prose.text)),
+            Self::Prose(_) | Self::Call(_) => None,
+            Self::Whole(whole) => {
+                let fields = Fields::unchecked(whole.json.text().as_bytes())?;
+                let is_text = fields.get::<String>("type").flatten().as_deref() == Some("text");
+                is_text.then(|| fields.get::<String>("text").flatten()).flatten().map(Cow::from)
+            }
+        }
     }
 
     /// How many bytes of content it has.
@@ -296,8 +335,12 @@ impl<'de> Deserialize<'de> for Part {
         let fields = fields.ok_or_else(|| D::Error::custom("a part is an object"))?;
         let kind: String = fields.get("type").flatten().unwrap_or_default();
         match kind.as_str() {
-            "text" | "reasoning" => serde_json::from_str(raw.get()).map(Self::Prose),
-            "tool_call" => serde_json::from_str(raw.get()).map(Self::Call),
+            "text" | "reasoning" if has_only(&fields, &PROSE) => {
+                serde_json::from_str(raw.get()).map(Self::Prose)
+            }
+            "tool_call" if has_only(&fields, &CALL) => {
+                serde_json::from_str(raw.get()).map(Self::Call)
+            }
             _ => Ok(Self::Whole(Whole {
                 step: fields.get("step").flatten(),
                 call: fields.get("call_id").flatten().filter(|_| kind == RESULT),

@@ -13,7 +13,7 @@
 mod erase;
 mod pending;
 
-use segue_core::{EventRecord, RunId, SessionId, TenantId, lifecycle::Lifecycle};
+use segue_core::{RunId, SessionId, TenantId, lifecycle::Lifecycle};
 use segue_journal::{
     AppendError as JournalError, Batch, Epoch, Part, ReadError, StreamKey, StreamKind,
     views::ViewError,
@@ -205,5 +205,5 @@ impl Engine {
 }
 
 fn encode(records: &[Lifecycle]) -> Vec<bytes::Bytes> {
-    records.iter().map(|record| EventRecord::encode(&record.to_event())).collect()
+    records.iter().map(Lifecycle::encode).collect()
 }

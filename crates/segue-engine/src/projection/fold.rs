@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use segue_core::{
-    EventRecord, RunId, RunStatus, Seq, SessionId, TenantId, Timestamp, lifecycle::Lifecycle,
+    EventRecord, RunId, RunStatus, Seq, SessionId, TenantId, Timestamp, fold::Message,
+    lifecycle::Lifecycle,
 };
 use segue_journal::{
     Journal, ReadError, ReadLimit, Record, StreamKey, StreamKind,
@@ -11,6 +12,7 @@ use segue_journal::{
 };
 use serde_json::json;
 
+use super::edits::{Edits, Within};
 use super::rows::{
     Kept, RUNS, SESSIONS, StoredRun, StoredSession, TOTALS, is_of_session, key, of_run, of_session,
     stored_run_of, stored_session_of,
@@ -24,6 +26,7 @@ const ROWS_AT_ONCE: usize = 1000;
 pub(super) struct Fold<'a> {
     views: &'a dyn ViewStore,
     rows: HashMap<(&'static str, String), Option<Row>>,
+    messages: Edits<'a>,
     checkpoints: Vec<Checkpoint>,
     /// Sessions that were erased: one of the same name is folded from its beginning.
     erased: HashSet<StreamKey>,
@@ -35,10 +38,16 @@ struct Place {
     session: SessionId,
 }
 
+impl Place {
+    fn within(&self) -> Within<'_> {
+        Within { tenant: &self.tenant, session: &self.session }
+    }
+}
+
 impl<'a> Fold<'a> {
     pub(super) fn new(views: &'a dyn ViewStore) -> Self {
         let (rows, checkpoints, erased) = Default::default();
-        Self { views, rows, checkpoints, erased }
+        Self { views, rows, messages: Edits::new(views), checkpoints, erased }
     }
 
     /// Folds a stream from its checkpoint to its tail.
@@ -80,7 +89,9 @@ impl<'a> Fold<'a> {
             Some(row) => Change::Put { table, row },
             None => Change::Delete { table, key: Cell::Text(key) },
         };
-        (self.rows.into_iter().map(change).collect(), self.checkpoints)
+        let mut changes: Vec<Change> = self.rows.into_iter().map(change).collect();
+        changes.extend(self.messages.finish());
+        (changes, self.checkpoints)
     }
 
     fn record(
@@ -135,27 +146,20 @@ impl<'a> Fold<'a> {
                 let view = SessionView { title, metadata, updated_at: at, ..view };
                 self.put_session(place, &StoredSession { view, bytes });
             }
-            Lifecycle::MessageCreated { .. } => self.touch(place, at, 0)?,
-            Lifecycle::RunCreated { run_id, message_id, agent, status, metadata, mark } => {
-                let view = RunView {
-                    id: run_id,
-                    session_id: place.session.clone(),
-                    agent,
-                    status,
-                    reason: None,
-                    cause: None,
-                    error: None,
-                    message_id,
-                    last_seq: Seq::ZERO,
-                    created_at: at,
-                    started_at: (status == RunStatus::Running).then_some(at),
-                    ended_at: None,
-                    usage: None,
-                    metadata,
-                };
-                self.put_run(place, &StoredRun { view, mark, bytes: 0, final_seq: None });
+            Lifecycle::MessageCreated { message, replaces } => {
+                let message = Message { version: seq, ..*message };
+                self.messages.create(place.within(), message, seq, replaces.as_ref())?;
                 self.touch(place, at, 0)?;
             }
+            Lifecycle::MessageUpdated { message } => {
+                self.messages.update(place.within(), *message, seq)?;
+                self.touch(place, at, 0)?;
+            }
+            Lifecycle::MessageDeleted { message_id } => {
+                self.messages.delete(place.within(), &message_id)?;
+                self.touch(place, at, 0)?;
+            }
+            created @ Lifecycle::RunCreated { .. } => self.run_created(place, created, seq, at)?,
             Lifecycle::RunChanged { run_id, status } => {
                 if let Some(run) = self.run(place, &run_id)? {
                     let view = RunView { status, started_at: Some(at), ..run.view };
@@ -190,6 +194,46 @@ impl<'a> Fold<'a> {
         Ok(())
     }
 
+    /// A run, and the message that it makes.
+    fn run_created(
+        &mut self,
+        place: &Place,
+        record: Lifecycle,
+        seq: Seq,
+        at: Timestamp,
+    ) -> Result<(), ViewError> {
+        let Lifecycle::RunCreated { run_id, message_id, agent, status, metadata, mark, replaces } =
+            record
+        else {
+            return Ok(());
+        };
+        let message = Message {
+            id: message_id.clone(),
+            created_at: at,
+            updated_at: at,
+            ..Message::of_run(&run_id, Seq::ZERO)
+        };
+        self.messages.create(place.within(), message, seq, replaces.as_ref())?;
+        let view = RunView {
+            id: run_id,
+            session_id: place.session.clone(),
+            agent,
+            status,
+            reason: None,
+            cause: None,
+            error: None,
+            message_id,
+            last_seq: Seq::ZERO,
+            created_at: at,
+            started_at: (status == RunStatus::Running).then_some(at),
+            ended_at: None,
+            usage: None,
+            metadata,
+        };
+        self.put_run(place, &StoredRun { view, mark, bytes: 0, final_seq: None });
+        self.touch(place, at, 0)
+    }
+
     /// Something happened in the session, and so many bytes of its runs came or went.
     fn touch(&mut self, place: &Place, at: Timestamp, bytes: i64) -> Result<(), ViewError> {
         let session = self.session(place, at)?;
@@ -211,6 +255,7 @@ impl<'a> Fold<'a> {
     /// The rows of a session and of its runs go.
     fn erase(&mut self, place: &Place) -> Result<(), ViewError> {
         let Place { tenant, session } = place;
+        self.messages.erase(place.within())?;
         self.rows.insert((SESSIONS, key(tenant, session.as_str())), None);
         let is_own = |row: &Row| is_of_session(row, tenant, session);
         let over = self.rows.iter().filter(|(_, row)| row.as_ref().is_some_and(is_own));

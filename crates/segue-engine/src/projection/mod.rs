@@ -4,7 +4,9 @@
 //! folds the records into rows, and writes rows and checkpoints in one transaction. It holds no
 //! truth of its own: emptied views are filled again from the journal.
 
+mod edits;
 mod fold;
+pub(crate) mod message;
 pub(crate) mod rows;
 
 use std::{
@@ -22,6 +24,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::spawner::Spawner;
 use fold::Fold;
 
+pub(crate) use message::MESSAGES;
 pub use rows::SCHEMA;
 pub(crate) use rows::{RUNS, SESSIONS};
 

@@ -19,11 +19,11 @@ pub(crate) const SESSIONS: &str = "sessions";
 /// The table of sums, a row a tenant.
 pub(crate) const TOTALS: &str = "totals";
 
-const fn text(name: &'static str) -> Column {
+pub(super) const fn text(name: &'static str) -> Column {
     Column { name, kind: ColumnKind::Text }
 }
 
-const fn int(name: &'static str) -> Column {
+pub(super) const fn int(name: &'static str) -> Column {
     Column { name, kind: ColumnKind::Int }
 }
 
@@ -32,8 +32,9 @@ const fn int(name: &'static str) -> Column {
 /// once it has ended, of a session and in the totals of ended runs that are not trimmed. `final_seq` is the place
 /// of a trimmed run's `message.final` in its session's stream.
 pub const SCHEMA: Schema = Schema {
-    version: 3,
+    version: 4,
     tables: &[
+        super::message::TABLE,
         Table {
             name: SESSIONS,
             columns: &[
@@ -139,11 +140,11 @@ pub(crate) fn start_key(tenant: &TenantId, session: &SessionId, key: &str) -> St
     format!("{tenant}/{session}/{key}")
 }
 
-fn count(n: u64) -> Cell {
+pub(super) fn count(n: u64) -> Cell {
     Cell::Int(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
-fn count_of(cell: Option<&Cell>) -> Option<u64> {
+pub(super) fn count_of(cell: Option<&Cell>) -> Option<u64> {
     match cell {
         Some(Cell::Int(n)) => u64::try_from(*n).ok(),
         Some(Cell::Text(_) | Cell::Null) | None => None,
@@ -277,36 +278,36 @@ pub(crate) fn is_of_session(row: &Row, tenant: &TenantId, session: &SessionId) -
     is(1, tenant.as_str()) && is(3, session.as_str())
 }
 
-fn text_of(cell: &Cell) -> Option<&str> {
+pub(super) fn text_of(cell: &Cell) -> Option<&str> {
     match cell {
         Cell::Text(text) => Some(text),
         Cell::Int(_) | Cell::Null => None,
     }
 }
 
-fn time_of(cell: &Cell) -> Option<Timestamp> {
+pub(super) fn time_of(cell: &Cell) -> Option<Timestamp> {
     match cell {
         Cell::Int(at) => u64::try_from(*at).ok().map(Timestamp::from_millis),
         Cell::Text(_) | Cell::Null => None,
     }
 }
 
-fn json<T: Serialize>(value: Option<&T>) -> Cell {
+pub(super) fn json<T: Serialize>(value: Option<&T>) -> Cell {
     value.and_then(|value| serde_json::to_string(value).ok()).map_or(Cell::Null, Cell::Text)
 }
 
-fn of_json<T: DeserializeOwned>(cell: &Cell) -> Option<T> {
+pub(super) fn of_json<T: DeserializeOwned>(cell: &Cell) -> Option<T> {
     serde_json::from_str(text_of(cell)?).ok()
 }
 
 /// A word of an enum, without the quotes of JSON.
-fn word<T: Serialize>(value: Option<&T>) -> Cell {
+pub(super) fn word<T: Serialize>(value: Option<&T>) -> Cell {
     match value.and_then(|value| serde_json::to_value(value).ok()) {
         Some(Value::String(word)) => Cell::Text(word),
         _ => Cell::Null,
     }
 }
 
-fn of_word<T: DeserializeOwned>(cell: &Cell) -> Option<T> {
+pub(super) fn of_word<T: DeserializeOwned>(cell: &Cell) -> Option<T> {
     serde_json::from_value(Value::String(text_of(cell)?.to_owned())).ok()
 }

@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use segue_core::{
-    Event, EventRecord, Outcome,
+    Event, Outcome,
     lifecycle::{Ending, Lifecycle},
 };
 use segue_journal::{Committed, Epoch, Op, Part, ProducerClaim, StreamKey};
@@ -44,7 +44,7 @@ pub(crate) fn terminal_parts(
     let session = StreamKey::session(&facts.tenant, &facts.session);
     vec![
         Part { stream, op, epoch: Epoch(FIRST_EPOCH + 1) },
-        Part::append(session, Epoch(0), vec![EventRecord::encode(&ended.to_event())]),
+        Part::append(session, Epoch(0), vec![ended.encode()]),
     ]
 }
 

@@ -6,7 +6,7 @@ use futures_util::{
     FutureExt,
     future::{FusedFuture, join_all},
 };
-use segue_core::{Event, EventRecord, Outcome, RunStatus, StopReason, lifecycle::Lifecycle};
+use segue_core::{Event, Outcome, RunStatus, StopReason, lifecycle::Lifecycle};
 use segue_journal::{Batch, Epoch, Op, Part, StreamKey};
 use tokio::sync::mpsc;
 
@@ -82,7 +82,7 @@ impl Run {
         let changed =
             Lifecycle::RunChanged { run_id: self.facts.run.clone(), status: RunStatus::Running };
         let session = StreamKey::session(&self.facts.tenant, &self.facts.session);
-        let in_session = vec![EventRecord::encode(&changed.to_event())];
+        let in_session = vec![changed.encode()];
         let (records, expect) = {
             let mut log = self.log();
             let expect = log.next();

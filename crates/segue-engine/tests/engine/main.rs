@@ -10,6 +10,7 @@ mod delete;
 mod detached;
 mod faults;
 mod merging;
+mod messages;
 mod policies;
 mod projection;
 mod races;

@@ -163,7 +163,7 @@ async fn k08_a_turn_that_is_stopped_before_its_first_event_is_kept() {
     let stopped = stage.engine.stop_run(tenant(), &run.id, by_user_and_wait()).await.unwrap();
     assert_eq!(stopped.status, Some(RunStatus::Stopped));
     let records = of_session(&stage, "s");
-    assert_eq!(records[1]["input"], "what is a segue?");
+    assert_eq!(records[1]["message"]["parts"][0]["text"], "what is a segue?");
     assert_eq!((&records[3]["type"], &records[3]["reason"]), (&json!("run.ended"), &json!("user")));
     check_whole(&stage.follow(&run.id).await);
 }

@@ -130,7 +130,7 @@ async fn i18_a_submission_is_durable_before_its_run_starts() {
         .map(|event| serde_json::from_slice(event.json()).unwrap())
         .collect();
     assert_eq!(types(&records), ["session.changed", "message.created", "run.created", "run.ended"]);
-    assert_eq!(records[1]["input"], "what is a segue?");
+    assert_eq!(records[1]["message"]["parts"][0]["text"], "what is a segue?");
     let events = after.follow(&run.id).await;
     assert_eq!(types(&events), ["run.started", "run.interrupted"], "no invented answer");
     assert_eq!(events[0]["input"], "what is a segue?");

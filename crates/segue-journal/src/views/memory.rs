@@ -50,7 +50,7 @@ impl ViewStore for MemoryViews {
         }
         let mut state = self.lock();
         for change in changes {
-            state.change(change);
+            state.change(&self.schema, change);
         }
         state.checkpoints.extend(checkpoints.into_iter().map(|at| (at.stream, at.seq)));
         state.position = position;
@@ -103,8 +103,17 @@ impl ViewStore for MemoryViews {
 }
 
 impl State {
-    fn change(&mut self, change: Change) {
+    fn change(&mut self, schema: &Schema, change: Change) {
         match change {
+            Change::Update { table, key, cells } => {
+                let row = self.tables.entry(table).or_default().get_mut(&key);
+                let Some((row, table)) = row.zip(schema.table(table).ok()) else { return };
+                for (column, value) in cells {
+                    if let Ok(at) = table.column(column) {
+                        row[at] = value;
+                    }
+                }
+            }
             Change::Put { table, row } => {
                 self.tables.entry(table).or_default().insert(row[0].clone(), row);
             }

@@ -83,6 +83,15 @@ pub enum Change {
         /// All of its cells.
         row: Row,
     },
+    /// Writes some cells of a row, if there is one. The others stay as they are.
+    Update {
+        /// The table's name.
+        table: &'static str,
+        /// The primary key.
+        key: Value,
+        /// Columns but the first, each at most once, with what they hold from now on.
+        cells: Vec<(&'static str, Value)>,
+    },
     /// Removes a row, if there is one.
     Delete {
         /// The table's name.

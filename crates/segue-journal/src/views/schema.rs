@@ -36,6 +36,11 @@ impl Schema {
     pub(super) fn check_change(&self, change: &Change) -> Result<(), ViewError> {
         match change {
             Change::Put { table, row } => self.table(table)?.check_row(row),
+            Change::Update { table, key, cells } => {
+                let table = self.table(table)?;
+                table.check_key(key)?;
+                table.check_cells(cells)
+            }
             Change::Delete { table, key } => self.table(table)?.check_key(key),
         }
     }
@@ -68,6 +73,18 @@ impl Table {
             return Ok(());
         }
         Err(ViewError::Schema(format!("{:?} as a key of {}", key, self.name)))
+    }
+
+    fn check_cells(&self, cells: &[(&'static str, Value)]) -> Result<(), ViewError> {
+        for (index, (name, value)) in cells.iter().enumerate() {
+            let at = self.column(name)?;
+            let is_double = cells[..index].iter().any(|(other, _)| other == name);
+            if at == 0 || is_double || !self.columns[at].holds(value) {
+                let place = format!("{}.{name}", self.name);
+                return Err(ViewError::Schema(format!("{value:?} as an update of {place}")));
+            }
+        }
+        Ok(())
     }
 
     fn check_row(&self, row: &Row) -> Result<(), ViewError> {

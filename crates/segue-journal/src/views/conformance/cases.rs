@@ -70,6 +70,26 @@ pub fn rows_are_put_replaced_and_removed(fixture: &mut dyn ViewFixture) {
     }
 }
 
+/// An update writes the cells it names of a row that is there, and makes none.
+pub fn updates_change_some_cells_of_rows_that_are_there(fixture: &mut dyn ViewFixture) {
+    fixture.songs(&[song("a", Some(1), "A"), song("b", Some(2), "B")]);
+    let update = |id, cells| Change::Update { table: "songs", key: text(id), cells };
+    let changes = vec![
+        update("a", vec![("title", text("A2"))]),
+        update("b", vec![("title", Value::Null), ("year", Value::Int(3))]),
+        update("b", vec![]),
+        update("c", vec![("title", text("C"))]),
+    ];
+    fixture.apply(changes).expect("allowed changes");
+    let by_id = Select { table: "songs", ..by("id") };
+    let b = vec![text("b"), Value::Int(3), Value::Null];
+    let expected = vec![song("a", Some(1), "A2"), b];
+    for _ in 0..2 {
+        assert_eq!(fixture.store().select(&by_id), Ok(expected.clone()));
+        fixture.reopen();
+    }
+}
+
 /// All filters hold; rows come in order, ties by key in the same direction, as many as asked.
 pub fn selects_filter_order_and_limit(fixture: &mut dyn ViewFixture) {
     let rows = [("a", 3), ("b", 1), ("c", 2), ("d", 2), ("e", 5)];
@@ -163,6 +183,10 @@ pub fn a_change_outside_the_schema_changes_nothing(fixture: &mut dyn ViewFixture
         put(vec![Value::Null, Value::Int(1), text("t")]),
         put(vec![Value::Int(1), Value::Int(1), text("t")]),
         put(vec![text("a"), text("1"), text("t")]),
+        Change::Update { table: "songs", key: text("a"), cells: vec![("id", text("b"))] },
+        Change::Update { table: "songs", key: text("a"), cells: vec![("length", Value::Null)] },
+        Change::Update { table: "songs", key: text("a"), cells: vec![("year", text("1"))] },
+        Change::Update { table: "songs", key: text("a"), cells: vec![("year", Value::Null); 2] },
         Change::Delete { table: "films", key: text("a") },
         Change::Delete { table: "songs", key: Value::Int(1) },
     ];

@@ -46,6 +46,7 @@ macro_rules! view_conformance {
     ($fixture:expr) => {
         $crate::view_conformance! { @cases $fixture;
             rows_are_put_replaced_and_removed,
+            updates_change_some_cells_of_rows_that_are_there,
             selects_filter_order_and_limit,
             nulls_come_first_and_match_only_themselves,
             paging_visits_every_row_once,

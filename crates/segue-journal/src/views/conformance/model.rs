@@ -37,6 +37,11 @@ fn a_change() -> impl Strategy<Value = Change> {
     prop_oneof![
         4 => (a_text(), a_year(), title)
             .prop_map(|(id, year, title)| Change::Put { table: "songs", row: vec![id, year, title] }),
+        2 => (a_text(), a_year(), a_text()).prop_map(|(key, year, title)| Change::Update {
+            table: "songs",
+            key,
+            cells: vec![("title", title), ("year", year)],
+        }),
         1 => a_text().prop_map(|key| Change::Delete { table: "songs", key }),
     ]
 }

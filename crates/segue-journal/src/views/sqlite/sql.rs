@@ -62,6 +62,13 @@ pub(super) fn put(table: &Table) -> String {
     sql
 }
 
+/// Writes these columns of the row of a key. The key comes first, then the cells.
+pub(super) fn update(table: &Table, columns: &[&str]) -> String {
+    let set = |(at, column): (usize, &&str)| format!("{column} = ?{}", at + 2);
+    let sets: Vec<String> = columns.iter().enumerate().map(set).collect();
+    format!("UPDATE {} SET {} WHERE {} = ?1", table.name, sets.join(", "), table.key().name)
+}
+
 /// Removes the row of a key.
 pub(super) fn delete(table: &Table) -> String {
     format!("DELETE FROM {} WHERE {} = ?1", table.name, table.key().name)

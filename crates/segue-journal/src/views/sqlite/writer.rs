@@ -132,6 +132,13 @@ fn write_change(
             let sql = sql::put(schema.table(table)?);
             transaction.prepare_cached(&sql)?.execute(params_from_iter(row))?;
         }
+        Change::Update { cells, .. } if cells.is_empty() => {}
+        Change::Update { table, key, cells } => {
+            let columns: Vec<&str> = cells.iter().map(|(column, _)| *column).collect();
+            let sql = sql::update(schema.table(table)?, &columns);
+            let values = [key].into_iter().chain(cells.iter().map(|(_, value)| value));
+            transaction.prepare_cached(&sql)?.execute(params_from_iter(values))?;
+        }
         Change::Delete { table, key } => {
             let sql = sql::delete(schema.table(table)?);
             transaction.prepare_cached(&sql)?.execute([key])?;
