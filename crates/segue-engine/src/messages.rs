@@ -4,7 +4,10 @@ use segue_core::{
     MessageId, SessionId, TenantId,
     fold::{Message, Role},
 };
-use segue_journal::views::{Compare, Select, Value as Cell};
+use segue_journal::{
+    StreamKey,
+    views::{Compare, Select, Value as Cell, ViewError},
+};
 
 use crate::{
     engine::Engine,
@@ -47,7 +50,8 @@ impl Engine {
         self.views_caught_up().await?;
         let key = Cell::Text(rows::key(tenant, id.as_str()));
         let row = self.inner.views.get(MESSAGES, &key)?;
-        Ok(row.as_ref().and_then(StoredMessage::of).map(|stored| stored.message))
+        let stored = row.as_ref().and_then(StoredMessage::of);
+        Ok(self.with_what_runs_say(tenant, stored.into_iter().collect()).await?.pop())
     }
 
     /// Messages, as they are after every acknowledged write.
@@ -64,8 +68,34 @@ impl Engine {
         let has_more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().filter(|_| has_more).and_then(|row| page_after(row, by_place));
-        let stored = found.iter().filter_map(StoredMessage::of);
-        Ok(List { data: stored.map(|stored| stored.message).collect(), next })
+        let stored = found.iter().filter_map(StoredMessage::of).collect();
+        Ok(List { data: self.with_what_runs_say(tenant, stored).await?, next })
+    }
+
+    /// A row without an end may be behind: what its run has said by now is laid over it.
+    async fn with_what_runs_say(
+        &self,
+        tenant: &TenantId,
+        stored: Vec<StoredMessage>,
+    ) -> Result<Vec<Message>, ViewError> {
+        let mut messages: Vec<Message> = stored.into_iter().map(|stored| stored.message).collect();
+        let mut open: Vec<&mut Message> =
+            messages.iter_mut().filter(|message| !message.status.is_terminal()).collect();
+        open.retain(|message| message.run_id.is_some() && message.role == Role::Assistant);
+        if open.is_empty() {
+            return Ok(messages);
+        }
+        let runs = open.iter().filter_map(|message| message.run_id.as_ref());
+        let runs = runs.map(|run| StreamKey::run(tenant, run)).collect();
+        for (message, said) in open.into_iter().zip(self.says_now(runs).await?) {
+            if let Some(said) = said {
+                let stored = std::mem::replace(message, said);
+                message.session_id = stored.session_id;
+                message.superseded_by = stored.superseded_by;
+                message.is_summary = stored.is_summary;
+            }
+        }
+        Ok(messages)
     }
 }
 

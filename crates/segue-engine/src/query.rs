@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use segue_core::{
     AgentName, InterruptionCause, MessageId, RunError, RunId, RunStatus, Seq, SessionId,
-    StopReason, TenantId, Timestamp, lifecycle::Ending,
+    StopReason, TenantId, Timestamp, fold::Message, lifecycle::Ending,
 };
 use segue_journal::{
     StreamKey,
@@ -132,6 +132,17 @@ pub enum QueryError {
     /// The views failed.
     #[error(transparent)]
     View(#[from] ViewError),
+}
+
+/// Waits for the views, but not for ever: views that cannot be written must not hang whoever asks.
+async fn in_time<T>(waiting: impl Future<Output = Result<T, ViewError>>) -> Result<T, ViewError> {
+    match tokio::time::timeout(VIEW_WAIT, waiting).await {
+        Ok(result) => result,
+        Err(_) => {
+            metrics::counter!("segue_view_wait_timeouts_total").increment(1);
+            Err(ViewError::Store("the views are behind the journal".into()))
+        }
+    }
 }
 
 /// How many things a page has.
@@ -259,17 +270,17 @@ impl Engine {
         Ok((found, next))
     }
 
-    /// Waits until the views hold every acknowledged write, but not for ever: views that cannot
-    /// be written must not hang whoever asks.
+    /// Waits until the views hold every acknowledged write but what runs say.
     pub(crate) async fn views_caught_up(&self) -> Result<(), ViewError> {
-        let caught_up = self.inner.projection.caught_up(self.inner.journal.position());
-        match tokio::time::timeout(VIEW_WAIT, caught_up).await {
-            Ok(result) => result,
-            Err(_) => {
-                metrics::counter!("segue_view_wait_timeouts_total").increment(1);
-                Err(ViewError::Store("the views are behind the journal".into()))
-            }
-        }
+        in_time(self.inner.projection.caught_up(self.inner.journal.position())).await
+    }
+
+    /// What runs say by now.
+    pub(crate) async fn says_now(
+        &self,
+        runs: Vec<StreamKey>,
+    ) -> Result<Vec<Option<Message>>, ViewError> {
+        in_time(self.inner.projection.now(runs)).await
     }
 
     /// A run that is alive and whose terminal nobody can have seen yet.

@@ -8,11 +8,11 @@
 use std::time::Duration;
 
 use segue_core::{
-    EventRecord, Fold, RunId, Snapshot, TenantId, Timestamp,
+    EventRecord, Fold, RunId, Seq, Snapshot, TenantId, Timestamp,
     lifecycle::{final_fold, message_final},
 };
 use segue_journal::{
-    AppendError as JournalError, Batch, Epoch, Op, Part, ReadError, ReadLimit, StreamInfo,
+    AppendError as JournalError, Batch, Epoch, Journal, Op, Part, ReadError, ReadLimit, StreamInfo,
     StreamKey,
     views::{Compare, Select, Value as Cell, ViewError},
 };
@@ -250,17 +250,24 @@ impl RunStream {
         else {
             return Ok(None);
         };
-        let one = ReadLimit { records: 1, ..ReadLimit::default() };
-        let page = self.journal.read(&StreamKey::session(&tenant, &session), seq, one)?;
-        let record = page.records.into_iter().next();
-        let fold = record
-            .and_then(|record| EventRecord::decode(record.bytes).ok())
-            .and_then(|record| final_fold(&record));
-        if fold.is_none() {
-            metrics::counter!("segue_final_messages_unreadable_total").increment(1);
-        }
-        Ok(fold)
+        final_fold_at(&*self.journal, &StreamKey::session(&tenant, &session), seq)
     }
+}
+
+/// The fold in a session's record of a trimmed run; `None` if it is not readable any more.
+pub(crate) fn final_fold_at(
+    journal: &dyn Journal,
+    session: &StreamKey,
+    seq: Seq,
+) -> Result<Option<Fold>, ReadError> {
+    let one = ReadLimit { records: 1, ..ReadLimit::default() };
+    let record = journal.read(session, seq, one)?.records.into_iter().next();
+    let event = record.and_then(|record| EventRecord::decode(record.bytes).ok());
+    let fold = event.and_then(|event| final_fold(&event));
+    if fold.is_none() {
+        metrics::counter!("segue_final_messages_unreadable_total").increment(1);
+    }
+    Ok(fold)
 }
 
 /// The ended runs that are not trimmed.

@@ -28,7 +28,7 @@ impl Engine {
         self.inner.supervisor.close();
         self.inner.retention.wake();
         let left_running = self.stop_all(budget).await;
-        let flush = self.inner.projection.caught_up(self.inner.journal.position());
+        let flush = self.inner.projection.flushed(self.inner.journal.position());
         let views_flushed = matches!(tokio::time::timeout(budget, flush).await, Ok(Ok(())));
         self.inner.projection.stop();
         if left_running == 0 {

@@ -130,6 +130,22 @@ pub(crate) fn fold_whole(
     }
 }
 
+/// Folds the next record in. One that cannot be used is passed over.
+pub(crate) fn fold_in(fold: &mut Fold, record: &Record) {
+    let folded = match EventRecord::decode(record.bytes.clone()) {
+        Ok(event) => fold.apply(record.seq, record.at, &event),
+        Err(error) => {
+            let why = error.to_string();
+            let skipped = fold.skip(record.seq, record.at);
+            skipped.and(Err(FoldError::Payload { seq: record.seq, why }))
+        }
+    };
+    if let Err(error) = folded {
+        metrics::counter!("segue_fold_skipped_events_total").increment(1);
+        tracing::debug!(%error, "a message goes on without an event");
+    }
+}
+
 /// A snapshot as clients get it.
 pub(crate) fn snapshot_of(fold: &Fold) -> Snapshot {
     fold.snapshot(&SnapshotLimits::default())
@@ -293,24 +309,13 @@ impl Folding {
 
     /// Folds a record in, unless it is the terminal.
     fn take(&mut self, record: &Record) -> bool {
-        let folded = match EventRecord::decode(record.bytes.clone()) {
-            Ok(event) if event.kind().is_terminal() => return false,
-            Ok(event) => {
-                self.torn = true;
-                let folded = self.fold.apply(record.seq, record.at, &event);
-                self.torn = false;
-                folded
-            }
-            Err(error) => {
-                let why = error.to_string();
-                let skipped = self.fold.skip(record.seq, record.at);
-                skipped.and(Err(FoldError::Payload { seq: record.seq, why }))
-            }
-        };
-        if let Err(error) = folded {
-            metrics::counter!("segue_snapshot_skipped_events_total").increment(1);
-            tracing::debug!(%error, "a snapshot goes on without an event");
+        let event = EventRecord::decode(record.bytes.clone());
+        if event.is_ok_and(|event| event.kind().is_terminal()) {
+            return false;
         }
+        self.torn = true;
+        fold_in(&mut self.fold, record);
+        self.torn = false;
         true
     }
 

@@ -219,14 +219,14 @@ pub(crate) fn check(data: &Path, rebuild: bool) -> anyhow::Result<Vec<String>> {
 
 fn rebuild_views(data: &Path) -> anyhow::Result<()> {
     let journal = Log::open(log_options(data))?;
-    let views = SqliteViews::open(&data.join("views.db"), SCHEMA)?;
+    let views = Arc::new(SqliteViews::open(&data.join("views.db"), SCHEMA)?);
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(rebuild_all(&journal, &views))?;
+    runtime.block_on(rebuild_all(journal.clone(), views))?;
     journal.close();
     Ok(())
 }
 
-async fn rebuild_all(journal: &Log, views: &SqliteViews) -> anyhow::Result<()> {
+async fn rebuild_all(journal: Arc<Log>, views: Arc<SqliteViews>) -> anyhow::Result<()> {
     let streams = rebuild(journal, views).await?;
     tracing::info!(streams, "the views were rebuilt");
     Ok(())

@@ -188,6 +188,11 @@ impl MessageStatus {
         }
     }
 
+    /// Whether nothing more will come.
+    pub fn is_terminal(self) -> bool {
+        self != Self::Streaming
+    }
+
     /// The status after an event of this kind.
     pub(super) fn after(kind: EventKind) -> Self {
         match kind {

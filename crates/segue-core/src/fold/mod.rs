@@ -98,6 +98,24 @@ struct Stored {
     message: Message,
 }
 
+/// A fold without its message.
+#[derive(Serialize, Deserialize)]
+struct Rest {
+    format: u32,
+    from_seq: Seq,
+    seq: Seq,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    skipped: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    work: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    truncated: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    omitted: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<String>,
+}
+
 /// A fold of another version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the fold has format {found}, known is {FORMAT}")]
@@ -178,6 +196,24 @@ impl Fold {
             parts: Parts::default(),
             values,
         }
+    }
+
+    /// All of it but the message, as JSON, for who keeps the message's parts by themselves.
+    pub fn checkpoint(&self) -> String {
+        let Self { format, from_seq, seq, skipped, work, truncated, omitted, .. } = *self;
+        let steps = self.steps.clone();
+        let rest = Rest { format, from_seq, seq, skipped, work, truncated, omitted, steps };
+        serde_json::to_string(&rest).expect("numbers and texts are JSON")
+    }
+
+    /// The fold of which these were [`Fold::checkpoint`] and [`Fold::message`]. `None` if the
+    /// checkpoint is not one, or of another format.
+    pub fn resume(checkpoint: &str, message: Message) -> Option<Self> {
+        let Rest { format, from_seq, seq, skipped, work, truncated, omitted, steps } =
+            serde_json::from_str(checkpoint).ok()?;
+        let stored =
+            Stored { format, from_seq, seq, skipped, work, truncated, omitted, steps, message };
+        stored.try_into().ok()
     }
 
     /// The message so far.

@@ -364,8 +364,10 @@ proptest! {
             let anew = held::of(&prefix.message, &prefix.steps);
             prop_assert_eq!(prefix.values, anew, "kept up to date");
             prop_assert!(prefix.cost() >= kept.len() / 2);
-            for json in [&kept[..], &snapshot.json[..]] {
-                let mut again: Fold = serde_json::from_slice(json).expect("a fold");
+            let read = |json: &[u8]| serde_json::from_slice::<Fold>(json).expect("a fold");
+            let apart = Fold::resume(&prefix.checkpoint(), prefix.message().clone());
+            let kept = [read(&kept), read(&snapshot.json), apart.expect("a fold")];
+            for mut again in kept {
                 prop_assert_eq!(&again, &prefix);
                 go_on(&mut again, &events[cut..]);
                 prop_assert_eq!(&again, &whole);

@@ -1,28 +1,29 @@
 //! The driver that folds streams into views (P1).
 //!
-//! It follows the bells of session and catalogue streams, reads each stream from its checkpoint,
-//! folds the records into rows, and writes rows and checkpoints in one transaction. It holds no
-//! truth of its own: emptied views are filled again from the journal.
+//! Two tasks follow the bells. One reads session and catalogue streams from their checkpoints and
+//! folds their records into rows; [`runs`] folds runs into the rows of their messages. Each writes
+//! rows with the place up to which they are folded in one transaction. Neither holds a truth of its
+//! own: emptied views are filled again from the journal.
 
 mod edits;
 mod fold;
 pub(crate) mod message;
+mod progress;
 pub(crate) mod rows;
+mod runs;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use segue_core::fold::Message;
 use segue_journal::{
     Follower, Journal, Position, ReadError, StreamKey, StreamKind,
     views::{ViewError, ViewStore},
 };
-use tokio::sync::{Notify, oneshot};
 
 use crate::spawner::Spawner;
 use fold::Fold;
+use progress::{Marks, Progress, Side};
+use runs::Runs;
 
 pub(crate) use message::MESSAGES;
 pub use rows::SCHEMA;
@@ -34,59 +35,18 @@ const GROUP: usize = 256;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
-/// The handle of the projection's task.
+/// The handle of the projection's tasks.
 pub(crate) struct Projection {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    poke: Notify,
-    stop: Notify,
-    /// Up to where everything is folded, and who waits for more: told in the order in which they
-    /// came, so that what follows does not depend on chance.
-    done: Mutex<Done>,
-}
-
-#[derive(Default)]
-struct Done {
-    position: Position,
-    waiting: Vec<(Position, oneshot::Sender<()>)>,
-    is_over: bool,
-}
-
-impl Shared {
-    fn done(&self) -> MutexGuard<'_, Done> {
-        // A panic elsewhere leaves it whole: every change is one step.
-        self.done.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Everything up to `position` is folded.
-    fn reach(&self, position: Position) {
-        let mut done = self.done();
-        done.position = position;
-        let waiting = std::mem::take(&mut done.waiting);
-        let (reached, rest) = waiting.into_iter().partition(|(wanted, _)| *wanted <= position);
-        done.waiting = rest;
-        drop(done);
-        for (_, told) in reached {
-            // Who waited may have gone.
-            told.send(()).unwrap_or_default();
-        }
-    }
-
-    /// Nothing more will be folded.
-    fn end(&self) {
-        let mut done = self.done();
-        done.is_over = true;
-        done.waiting.clear();
-    }
+    sessions: Arc<Progress>,
+    runs: Runs,
 }
 
 struct Task {
     journal: Arc<dyn Journal>,
     views: Arc<dyn ViewStore>,
+    marks: Arc<Marks>,
     follower: Follower,
-    shared: Arc<Shared>,
+    progress: Arc<Progress>,
     /// Streams that changed and are not folded yet.
     dirty: BTreeSet<StreamKey>,
     /// The views are to be emptied first.
@@ -94,7 +54,7 @@ struct Task {
 }
 
 impl Projection {
-    /// Starts the task. It begins with what changed since the views were last written.
+    /// Starts the tasks. They begin with what changed since the views were last written.
     pub(crate) fn start(
         journal: Arc<dyn Journal>,
         views: Arc<dyn ViewStore>,
@@ -106,42 +66,48 @@ impl Projection {
         // Views that know more than the journal are of another one, or of one that lost its end.
         let is_ahead = since > journal.position();
         let since = if is_ahead { Position::default() } else { since };
-        let dirty = changed_since(&*journal, since)?;
-        let (poke, stop, done) = (Notify::new(), Notify::new(), Mutex::default());
-        let shared = Arc::new(Shared { poke, stop, done });
-        let task = Task { journal, views, follower, shared: shared.clone(), dirty, is_ahead };
-        shared.poke.notify_one();
+        let marks = Arc::new(Marks::new(since));
+        let sessions = Arc::new(Progress::default());
+        let runs =
+            Runs::start(journal.clone(), views.clone(), marks.clone(), sessions.clone(), spawner)?;
+        let dirty = changed_since(&*journal, since, &FOLLOWED)?;
+        let progress = sessions.clone();
+        let task = Task { journal, views, marks, follower, progress, dirty, is_ahead };
+        sessions.poke.notify_one();
         spawner.spawn(task.run());
-        Ok(Self { shared })
+        Ok(Self { sessions, runs })
     }
 
-    /// Waits until every commit up to `position` is in the views.
+    /// Waits until every commit up to `position` is in the views, but for what runs say.
     pub(crate) async fn caught_up(&self, position: Position) -> Result<(), ViewError> {
-        let (told, reached) = oneshot::channel();
-        let over = || ViewError::Store("the projection has stopped".into());
-        {
-            let mut done = self.shared.done();
-            if done.position >= position {
-                return Ok(());
-            }
-            if done.is_over {
-                return Err(over());
-            }
-            done.waiting.push((position, told));
-        }
-        self.shared.poke.notify_one();
-        reached.await.map_err(|_| over())
+        self.sessions.caught_up(position).await
     }
 
-    /// Ends the task after what it is doing.
+    /// Waits until every commit up to `position` is in the views, what runs say too.
+    pub(crate) async fn flushed(&self, position: Position) -> Result<(), ViewError> {
+        self.sessions.caught_up(position).await?;
+        self.runs.flushed(position).await
+    }
+
+    /// The messages of these runs as they are now, in their order; `None` of one that is gone. The
+    /// views must hold the runs.
+    pub(crate) async fn now(
+        &self,
+        runs: Vec<StreamKey>,
+    ) -> Result<Vec<Option<Message>>, ViewError> {
+        self.runs.now(runs).await
+    }
+
+    /// Ends the tasks after what they are doing.
     pub(crate) fn stop(&self) {
-        self.shared.stop.notify_one();
+        self.sessions.stop.notify_one();
+        self.runs.stop();
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.shared.end();
+        self.progress.end();
     }
 }
 
@@ -151,8 +117,8 @@ impl Task {
         loop {
             tokio::select! {
                 biased;
-                () = self.shared.stop.notified() => return,
-                () = self.shared.poke.notified() => {}
+                () = self.progress.stop.notified() => return,
+                () = self.progress.poke.notified() => {}
                 () = self.follower.rung() => {}
             }
             while let Err(error) = self.catch_up().await {
@@ -177,23 +143,26 @@ impl Task {
             self.is_ahead = false;
         }
         if !self.dirty.is_empty() {
-            fold_all(&*self.journal, &*self.views, &self.dirty, position).await?;
+            let position = self.marks.with(Side::Sessions, position);
+            fold_all(&*self.journal, &*self.views, &self.dirty, self.marks.both(), position)
+                .await?;
             self.dirty.clear();
         }
-        self.shared.reach(position);
+        self.marks.mark(Side::Sessions, position);
+        self.progress.reach(position);
         Ok(())
     }
 }
 
-/// Folds streams in groups of a bounded size. Only when all are folded does the store know that
-/// everything up to `position` is.
+/// Folds streams in groups of a bounded size. Only when all are folded does the store's position
+/// go from `before` to `position`.
 async fn fold_all(
     journal: &dyn Journal,
     views: &dyn ViewStore,
     streams: &BTreeSet<StreamKey>,
+    before: Position,
     position: Position,
 ) -> Result<(), ViewError> {
-    let before = views.position()?;
     let streams: Vec<&StreamKey> = streams.iter().collect();
     let groups = streams.chunks(GROUP).count();
     for (index, group) in streams.chunks(GROUP).enumerate() {
@@ -211,20 +180,32 @@ async fn fold_all(
     Ok(())
 }
 
-fn changed_since(journal: &dyn Journal, since: Position) -> Result<BTreeSet<StreamKey>, ReadError> {
+fn changed_since(
+    journal: &dyn Journal,
+    since: Position,
+    kinds: &[StreamKind],
+) -> Result<BTreeSet<StreamKey>, ReadError> {
     let mut changed = BTreeSet::new();
-    for kind in FOLLOWED {
-        changed.extend(journal.changed_since(since, kind)?);
+    for kind in kinds {
+        changed.extend(journal.changed_since(since, *kind)?);
     }
     Ok(changed)
 }
 
-/// Empties the views and fills them again from the journal.
-pub async fn rebuild(journal: &dyn Journal, views: &dyn ViewStore) -> Result<usize, ViewError> {
+/// Empties the views and fills them again from the journal. Gives how many streams were folded.
+pub async fn rebuild(
+    journal: Arc<dyn Journal>,
+    views: Arc<dyn ViewStore>,
+) -> Result<usize, ViewError> {
     views.clear().await?;
-    let position = journal.position();
-    let streams = changed_since(journal, Position::default())
-        .map_err(|error| ViewError::Store(error.to_string()))?;
-    fold_all(journal, views, &streams, position).await?;
-    Ok(streams.len())
+    let (start, position) = (Position::default(), journal.position());
+    let changed = |kinds: &[StreamKind]| {
+        let changed = changed_since(&*journal, start, kinds);
+        changed.map_err(|error| ViewError::Store(error.to_string()))
+    };
+    let (streams, runs) = (changed(&FOLLOWED)?, changed(&[StreamKind::Run])?);
+    fold_all(&*journal, &*views, &streams, start, start).await?;
+    let folded = streams.len() + runs.len();
+    runs::fold_all(journal.clone(), views, runs, position).await?;
+    Ok(folded)
 }

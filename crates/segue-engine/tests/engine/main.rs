@@ -9,6 +9,7 @@ mod append;
 mod delete;
 mod detached;
 mod faults;
+mod folding;
 mod merging;
 mod messages;
 mod policies;

@@ -179,6 +179,21 @@ async fn j10_what_a_trimmed_run_made_is_its_snapshot_and_its_end_still_an_event(
 }
 
 #[tokio::test(start_paused = true)]
+async fn j10_the_message_of_a_trimmed_run_survives_its_views() {
+    let kept = Kept::new(Retain { runs: 1, ..Retain::default() }).await;
+    let first = kept.ended("s", "words that go").await;
+    let id = segue_core::MessageId::of_run(&first);
+    let before = kept.stage.engine.message(tenant(), &id).await.unwrap().unwrap();
+    assert!(before.status.is_terminal() && !before.parts.is_empty());
+    kept.ended("s", "later").await;
+    kept.settle().await;
+    assert!(kept.is_trimmed(&first));
+    let kept = kept.restart().await;
+    let after = kept.stage.engine.message(tenant(), &id).await.unwrap();
+    assert_eq!(after, Some(before));
+}
+
+#[tokio::test(start_paused = true)]
 async fn l05_a_snapshot_that_races_the_trim_lacks_nothing() {
     let kept = Kept::new(Retain { runs: 1, ..RUNS }).await;
     for delay in 0..200 {

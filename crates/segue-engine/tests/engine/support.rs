@@ -23,7 +23,7 @@ use segue_journal::{
     Journal, ProducerClaim, Record, StreamKey,
     cache::Encoding,
     memory::{MemoryJournal, MemoryOptions},
-    views::MemoryViews,
+    views::{MemoryViews, ViewStore},
 };
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -299,13 +299,24 @@ impl Stage {
         settings: Settings,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let views = Arc::new(MemoryViews::new(SCHEMA).unwrap());
+        Self::on(journal, views, puppet, settings, clock).await
+    }
+
+    pub async fn on(
+        journal: Arc<dyn Journal>,
+        views: Arc<dyn ViewStore>,
+        puppet: Arc<Puppet>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let agents = Agents::default()
             .with(agent("puppet"), "test", puppet.clone())
             .with(agent("push"), "push", Arc::new(Push))
             .with_default(agent("puppet"));
         let options = EngineOptions {
             journal: journal.clone(),
-            views: Arc::new(MemoryViews::new(SCHEMA).unwrap()),
+            views,
             agents,
             clock,
             entropy: seeded(42),

@@ -70,6 +70,17 @@ pub enum Value {
     Text(String),
 }
 
+impl Value {
+    /// How many bytes it takes, about.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Null => 1,
+            Self::Int(_) => size_of::<i64>(),
+            Self::Text(text) => text.len(),
+        }
+    }
+}
+
 /// Cells in the order of the table's columns.
 pub type Row = Vec<Value>;
 
