@@ -105,6 +105,9 @@ pub enum Lifecycle {
         /// How its start is known again; absent in records of before there were any.
         #[serde(default, skip_serializing_if = "StartMark::is_empty")]
         mark: StartMark,
+        /// The run whose message goes on: what this one says is the end of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        continues: Option<RunId>,
         /// This message and those after it are superseded by the run's, as far as they stand
         /// before it and are not superseded yet.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -358,6 +361,7 @@ mod tests {
                 status: RunStatus::Running,
                 metadata: json!({}),
                 mark: StartMark { digest: Some("d".into()), key: None },
+                continues: Some(run_id.clone()),
                 replaces: Some(MessageId::of_run(&run_id)),
             },
             Lifecycle::RunChanged { run_id: run_id.clone(), status: RunStatus::Running },

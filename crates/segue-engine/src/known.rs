@@ -39,11 +39,18 @@ impl StartRun {
     /// the request that are about its answer do not either.
     pub(crate) fn mark(&self) -> StartMark {
         let policy = if self.policy == Policy::Reject { Value::Null } else { json!(self.policy) };
-        let asked = json!({
+        let mut asked = json!({
             "agent": self.agent, "source": self.source, "input": self.input, "params": self.params,
             "limits": self.limits, "metadata": self.metadata, "policy": policy,
             "on_restart": self.on_restart, "run": self.run,
         });
+        // Absent where they are not asked for, as in starts of before there were any.
+        if let Some(message) = &self.replaces {
+            asked["replaces"] = json!(message);
+        }
+        if let Some(run) = &self.continues {
+            asked["continue"] = json!(run);
+        }
         let key = self.key.as_ref().map(StartKey::digest);
         StartMark { digest: Some(hex(&asked)), key }
     }
@@ -134,6 +141,7 @@ impl Engine {
         let query = Select {
             table: RUNS,
             filter: vec![("start_key", Compare::Eq, Cell::Text(key))],
+            phrases: Vec::new(),
             order_by: "created_at",
             descending: false,
             after: None,
@@ -145,7 +153,7 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use segue_core::AgentName;
+    use segue_core::{AgentName, MessageId};
 
     use super::*;
 
@@ -169,6 +177,8 @@ mod tests {
             StartRun { metadata: json!({"a": 1}), ..plain() },
             StartRun { run: RunId::parse("r").ok(), ..plain() },
             StartRun { agent: None, ..plain() },
+            StartRun { replaces: MessageId::parse("m").ok(), ..plain() },
+            StartRun { continues: RunId::parse("r").ok(), ..plain() },
         ];
         for other in others {
             assert_ne!(other.mark().digest, plain().mark().digest);

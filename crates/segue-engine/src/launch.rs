@@ -4,7 +4,8 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 use segue_core::{
-    Event, EventRecord, Ingress, Outcome, Policy, RunInput, RunStatus, Seq, Source, Timestamp,
+    Event, EventRecord, Ingress, MessageId, Outcome, Policy, RunInput, RunStatus, Seq, Source,
+    Timestamp,
     fold::Message,
     lifecycle::{Ending, Lifecycle, StartMark},
 };
@@ -33,9 +34,19 @@ pub(crate) struct Plan {
     pub(crate) input: Value,
     /// The messages that the input is.
     pub(crate) said: Vec<Message>,
+    /// The first message that is superseded.
+    pub(crate) supersedes: Option<MessageId>,
     pub(crate) params: Value,
     pub(crate) policy: Policy,
     pub(crate) mark: StartMark,
+}
+
+impl Plan {
+    /// It makes the end of this message instead of one of its own.
+    pub(crate) fn with_message(mut self, message: Option<MessageId>) -> Self {
+        self.facts.message = message.unwrap_or(self.facts.message);
+        self
+    }
 }
 
 /// A run that is durable, with its place in the session's line.
@@ -173,10 +184,12 @@ impl Engine {
         parts: &[Part],
     ) -> Result<Timestamp, StartError> {
         let Plan { facts, said, mark, .. } = plan;
+        // What takes the place of others is the first that is new.
+        let mut supersedes = plan.supersedes.clone();
         let mut records = Vec::with_capacity(said.len() + 1);
         records.extend(said.iter().map(|message| {
             let message = Box::new(message.clone());
-            Lifecycle::MessageCreated { message, replaces: None }
+            Lifecycle::MessageCreated { message, replaces: supersedes.take() }
         }));
         records.push(Lifecycle::RunCreated {
             run_id: facts.run.clone(),
@@ -185,7 +198,8 @@ impl Engine {
             status,
             metadata: facts.metadata.clone(),
             mark: mark.clone(),
-            replaces: None,
+            continues: facts.continues.clone(),
+            replaces: supersedes,
         });
         let (tenant, session) = (&facts.tenant, &facts.session);
         match self.commit_to_session(tenant, session, Target::Any, &records, parts).await {
@@ -281,13 +295,17 @@ fn with_restart(mut fields: Value, facts: &RunFacts) -> Event {
 }
 
 fn first_fields(name: &str, facts: &RunFacts, input: &Value) -> Value {
-    json!({
+    let mut fields = json!({
         "type": name,
         "session_id": facts.session,
         "message_id": facts.message,
         "agent": facts.agent,
         "input": input,
-    })
+    });
+    if let Some(run) = &facts.continues {
+        fields["continues"] = json!(run);
+    }
+    fields
 }
 
 impl Run {

@@ -42,7 +42,7 @@ pub use delete::DeleteError;
 pub use engine::{Engine, EngineOptions, OpenError, Settings};
 pub use ids::Entropy;
 pub use known::StartKey;
-pub use messages::MessageQuery;
+pub use messages::{CreateMessage, MessageError, MessageQuery, SearchHit, SearchQuery};
 pub use projection::{SCHEMA, rebuild};
 pub use query::{
     DEFAULT_LIMIT, List, MAX_LIMIT, QueryError, RunQuery, RunView, SessionQuery, SessionView,

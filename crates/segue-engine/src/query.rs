@@ -53,6 +53,9 @@ pub struct RunView {
     pub error: Option<RunError>,
     /// The message it makes.
     pub message_id: MessageId,
+    /// The run whose message it goes on with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continues: Option<RunId>,
     /// The position of its last event.
     pub last_seq: Seq,
     /// When it was accepted.
@@ -129,6 +132,9 @@ pub enum QueryError {
     /// The `after` is not the `next` of a page.
     #[error("`after` must be the `next` of a page")]
     BadCursor,
+    /// There is nothing to look for.
+    #[error("the search needs a word of letters or digits")]
+    NoWords,
     /// The views failed.
     #[error(transparent)]
     View(#[from] ViewError),
@@ -168,6 +174,7 @@ impl RunView {
             cause: None,
             error: None,
             message_id: facts.message,
+            continues: facts.continues,
             last_seq,
             created_at: facts.created_at,
             started_at: run.started_at(),
@@ -258,6 +265,7 @@ impl Engine {
         let query = Select {
             table,
             filter,
+            phrases: Vec::new(),
             order_by: "created_at",
             descending: true,
             after: after.transpose()?,
@@ -273,6 +281,11 @@ impl Engine {
     /// Waits until the views hold every acknowledged write but what runs say.
     pub(crate) async fn views_caught_up(&self) -> Result<(), ViewError> {
         in_time(self.inner.projection.caught_up(self.inner.journal.position())).await
+    }
+
+    /// Waits until the views hold every acknowledged write but what runs say whose messages go on.
+    pub(crate) async fn views_ended(&self) -> Result<(), ViewError> {
+        in_time(self.inner.projection.ended(self.inner.journal.position())).await
     }
 
     /// What runs say by now.

@@ -279,6 +279,7 @@ fn oldest(tenant: &TenantId, after: Option<(Cell, Cell)>) -> Select {
             ("final_seq", Compare::Eq, Cell::Null),
             ("ended_at", Compare::Ge, Cell::Int(0)),
         ],
+        phrases: Vec::new(),
         order_by: "ended_at",
         descending: false,
         after,

@@ -24,7 +24,7 @@ use crate::{
     known::StartKey,
     launch::Plan,
     projection::{SESSIONS, rows},
-    query::RunView,
+    query::{QueryError, RunView},
     run::{Phase, Restart, RunFacts},
     supervisor::{Seat, SeatError},
 };
@@ -42,6 +42,11 @@ pub struct StartRun {
     pub source: Option<Value>,
     /// What the user says: a string, a list of parts or a list of messages; null for nothing.
     pub input: Value,
+    /// A message of the session: it and those after it are superseded by the first one that this
+    /// start makes.
+    pub replaces: Option<MessageId>,
+    /// A run of the session that has ended: what the new one says is the end of its message.
+    pub continues: Option<RunId>,
     /// Parameters for the source, an object.
     pub params: Value,
     /// What happens if the session has active runs.
@@ -75,6 +80,8 @@ impl StartRun {
             agent: Some(agent),
             source: None,
             input: Value::Null,
+            replaces: None,
+            continues: None,
             params: json!({}),
             policy: Policy::Reject,
             limits: Limits::default(),
@@ -106,6 +113,15 @@ pub enum StartError {
     /// The input is none.
     #[error(transparent)]
     BadInput(#[from] SaidError),
+    /// A message cannot both be taken the place of and go on.
+    #[error("give either `replaces` or `continue`")]
+    ReplacesAndContinues,
+    /// The session's conversation does not have the message.
+    #[error("the session has no message {0} to replace")]
+    NothingToReplace(MessageId),
+    /// The session's conversation does not have the run's message.
+    #[error("the session has no message of a run {0} to continue")]
+    NothingToContinue(RunId),
     /// The session has an active run.
     #[error("the session has an active run, {0}")]
     Busy(RunId),
@@ -148,6 +164,17 @@ pub enum StartError {
     View(#[from] ViewError),
 }
 
+impl From<QueryError> for StartError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::View(error) => Self::View(error),
+            QueryError::BadCursor | QueryError::NoWords => {
+                Self::View(ViewError::Store(error.to_string()))
+            }
+        }
+    }
+}
+
 impl Engine {
     /// Starts a run, or gives the one that the same request started before. When it returns, the
     /// run, its user's message and its session are durable; the run may have to wait for its turn.
@@ -164,7 +191,8 @@ impl Engine {
             metrics::counter!("segue_starts_repeated_total").increment(1);
             return Ok(Started { run, is_new: false });
         }
-        let plan = self.plan(tenant, request, run, session, mark)?;
+        let message = self.message_of(tenant, &session, &request).await?;
+        let plan = self.plan(tenant, request, run, session, mark)?.with_message(message);
         let seat = self.take_seat(&stream, &plan.facts.run, plan.policy).await?;
         let (answer, started) = oneshot::channel();
         let engine = self.clone();
@@ -226,6 +254,36 @@ impl Engine {
         info.is_ok_and(|info| info.tail.closed)
     }
 
+    /// The message that goes on, if one does. Checks that the session has what is to be replaced or
+    /// continued.
+    async fn message_of(
+        &self,
+        tenant: &TenantId,
+        session: &SessionId,
+        request: &StartRun,
+    ) -> Result<Option<MessageId>, StartError> {
+        match (&request.replaces, &request.continues) {
+            (None, None) => Ok(None),
+            (Some(_), Some(_)) => Err(StartError::ReplacesAndContinues),
+            (Some(message), None) => {
+                let can = self.can_replace(tenant, session, message).await?;
+                if can { Ok(None) } else { Err(StartError::NothingToReplace(message.clone())) }
+            }
+            (None, Some(before)) => {
+                let nothing = || StartError::NothingToContinue(before.clone());
+                let before = self.run(tenant, before).await?.ok_or_else(nothing)?;
+                if before.session_id != *session {
+                    return Err(nothing());
+                }
+                if before.ended_at.is_none() {
+                    return Err(StartError::Busy(before.id));
+                }
+                let can = self.can_replace(tenant, session, &before.message_id).await?;
+                if can { Ok(Some(before.message_id)) } else { Err(nothing()) }
+            }
+        }
+    }
+
     fn plan(
         &self,
         tenant: &TenantId,
@@ -236,6 +294,7 @@ impl Engine {
     ) -> Result<Plan, StartError> {
         let limits = self.within_session(tenant, &session, request.limits.clone())?;
         let StartRun { agent, source, input, params, policy, metadata, .. } = request;
+        let (supersedes, continues) = (request.replaces, request.continues);
         let on_restart = request.on_restart;
         let is_inline = source.is_some();
         let (agent, source) = self.resolve(agent, source)?;
@@ -256,6 +315,7 @@ impl Engine {
         let facts = RunFacts {
             tenant: tenant.clone(),
             message: MessageId::of_run(&run),
+            continues,
             run,
             session,
             agent,
@@ -265,7 +325,7 @@ impl Engine {
             created_at: self.inner.ids.clock.now(),
         };
         let said = self.said(&facts, &input)?;
-        Ok(Plan { facts, source, input, said, params, policy, mark })
+        Ok(Plan { facts, source, input, said, supersedes, params, policy, mark })
     }
 
     /// The messages that a run's input is.

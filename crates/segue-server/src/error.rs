@@ -9,7 +9,9 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use segue_core::{EventError, IdError, Seq};
-use segue_engine::{AppendError, DeleteError, QueryError, SessionError, StartError, StopError};
+use segue_engine::{
+    AppendError, DeleteError, MessageError, QueryError, SessionError, StartError, StopError,
+};
 use segue_journal::ReadError;
 use serde_json::{Map, Value, json};
 
@@ -68,6 +70,7 @@ codes! {
     NotAcceptable = NOT_ACCEPTABLE, "not_acceptable", "No acceptable form";
     SessionExists = CONFLICT, "session_exists", "The session exists";
     SessionBusy = CONFLICT, "session_busy", "The session is busy";
+    MessageExists = CONFLICT, "message_exists", "The message id was used before";
     RunExists = CONFLICT, "run_exists", "The run id was used before";
     SessionFull = CONFLICT, "session_full", "The session is over its limit";
     RunEnded = CONFLICT, "run_ended", "The run has ended";
@@ -222,10 +225,12 @@ impl From<StartError> for Problem {
             StartError::UnknownAgent(_) | StartError::NoAgent => Code::UnknownAgent,
             StartError::BadInput(_)
             | StartError::AgentAndSource
+            | StartError::ReplacesAndContinues
             | StartError::RestartNeedsAgent
             | StartError::AwaitNeedsPush => Code::Malformed,
             StartError::BadSource(_) => Code::BadSource,
             StartError::BadParams(_) => Code::BadParams,
+            StartError::NothingToReplace(_) | StartError::NothingToContinue(_) => Code::NotFound,
             StartError::Busy(_) => Code::SessionBusy,
             StartError::RunExists => Code::RunExists,
             StartError::SessionFull { .. } => Code::SessionFull,
@@ -280,9 +285,22 @@ impl From<SessionError> for Problem {
     }
 }
 
+impl From<MessageError> for Problem {
+    fn from(error: MessageError) -> Self {
+        let code = match error {
+            MessageError::Exists => Code::MessageExists,
+            MessageError::NotFound | MessageError::NothingToReplace(_) => Code::NotFound,
+            MessageError::ShuttingDown => Code::ShuttingDown,
+            MessageError::Journal(error) => return error.into(),
+            MessageError::Query(error) => return error.into(),
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
-        if error == QueryError::BadCursor {
+        if matches!(error, QueryError::BadCursor | QueryError::NoWords) {
             return Self::new(Code::BadQuery, error.to_string());
         }
         tracing::error!(%error, "the views could not be asked");

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Index};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::part::Part;
+use super::part::{Part, Prose, ProseKind};
 
 /// A part's place, for as long as it is there. Its order is that of the parts.
 pub(super) type Place = u64;
@@ -32,6 +32,14 @@ impl PartList {
     /// All of them, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Part> {
         self.parts.values()
+    }
+
+    /// What is said as text, in order, without what was thought.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.iter().filter_map(|part| match part {
+            Part::Prose(Prose { kind: ProseKind::Text, text, .. }) => Some(text.as_str()),
+            Part::Prose(_) | Part::Call(_) | Part::Whole(_) => None,
+        })
     }
 
     pub(super) fn cost(&self) -> usize {

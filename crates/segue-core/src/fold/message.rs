@@ -80,6 +80,11 @@ impl Message {
         Self { run_id: Some(run.clone()), version, ..Self::empty(MessageId::of_run(run)) }
     }
 
+    /// Whether a run makes it.
+    pub fn is_of_run(&self) -> bool {
+        self.role == Role::Assistant && self.run_id.is_some()
+    }
+
     /// What is small of it: no parts and no values by name.
     pub(super) fn without_values(&self) -> Self {
         Self {

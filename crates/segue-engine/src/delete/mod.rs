@@ -154,7 +154,9 @@ impl Engine {
             let query = RunQuery { session, after, limit: MAX_LIMIT, ..RunQuery::default() };
             let page = self.runs(tenant, query).await.map_err(|error| match error {
                 QueryError::View(error) => error,
-                QueryError::BadCursor => ViewError::Store("a page cannot be gone on from".into()),
+                QueryError::BadCursor | QueryError::NoWords => {
+                    ViewError::Store("a page cannot be gone on from".into())
+                }
             })?;
             runs.extend(page.data.into_iter().map(|run| run.id));
             after = page.next;

@@ -10,7 +10,7 @@ use segue_core::{MessageId, Seq, SessionId, TenantId, fold::Message};
 use segue_journal::views::{Change, Compare, Row, Select, Value as Cell, ViewError, ViewStore};
 
 use super::{
-    message::{MESSAGES, StoredMessage, place_of},
+    message::{MESSAGES, StoredMessage, index, place_of},
     rows::key,
 };
 
@@ -50,33 +50,44 @@ impl<'a> Edits<'a> {
 
     /// What is to be written, whose keys and rows are of one tenant each.
     pub(super) fn finish(self) -> Vec<Change> {
-        let change = |(key, edit): (String, Edit)| match edit {
-            Edit::Put(stored) => Change::Put { table: MESSAGES, row: stored.row(&tenant_of(&key)) },
-            Edit::Supersede(by) => {
-                let cells = vec![("superseded_by", Cell::Text(by.to_string()))];
-                Change::Update { table: MESSAGES, key: Cell::Text(key), cells }
+        let mut changes = Vec::new();
+        for (key, edit) in self.by_key {
+            let (tenant, key) = (tenant_of(&key), Cell::Text(key));
+            match edit {
+                Edit::Put(stored) => {
+                    let words = (!stored.is_of_run()).then(|| index(key, &stored.message));
+                    changes.push(Change::Put { table: MESSAGES, row: stored.row(&tenant) });
+                    changes.extend(words);
+                }
+                Edit::Supersede(by) => {
+                    let cells = vec![("superseded_by", Cell::Text(by.to_string()))];
+                    changes.push(Change::Update { table: MESSAGES, key, cells });
+                }
+                Edit::Delete => changes.push(Change::Delete { table: MESSAGES, key }),
             }
-            Edit::Delete => Change::Delete { table: MESSAGES, key: Cell::Text(key) },
-        };
-        self.by_key.into_iter().map(change).collect()
+        }
+        changes
     }
 
-    /// The message is there from the record at `seq` on. An id that is taken makes nothing.
+    /// The message is there from the record at `seq` on, or is a later piece of the message
+    /// `continues`. An id that is taken makes nothing, and what there is no more does not go on.
     pub(super) fn create(
         &mut self,
         within: Within<'_>,
         message: Message,
         seq: Seq,
-        replaces: Option<&MessageId>,
+        continues: Option<&MessageId>,
     ) -> Result<(), ViewError> {
-        if let Some(first) = replaces {
-            self.supersede(within, first, seq, &message.id)?;
+        let first = continues.map(|first| self.get(within.tenant, first)).transpose()?.flatten();
+        if continues.is_some() && !first.is_some_and(|first| within.has(&first.message)) {
+            return Ok(());
         }
         if self.get(within.tenant, &message.id)?.is_some() {
             metrics::counter!("segue_projection_unknown_records_total").increment(1);
             return Ok(());
         }
-        self.put(within, StoredMessage { message, place: seq, fold: None });
+        let continues = continues.cloned();
+        self.put(within, StoredMessage { message, place: seq, fold: None, continues });
         Ok(())
     }
 
@@ -99,9 +110,21 @@ impl<'a> Edits<'a> {
 
     /// The message goes.
     pub(super) fn delete(&mut self, within: Within<'_>, id: &MessageId) -> Result<(), ViewError> {
-        if self.get(within.tenant, id)?.is_some_and(|stored| within.has(&stored.message)) {
-            self.by_key.insert(key(within.tenant, id.as_str()), Edit::Delete);
+        let stored = self.get(within.tenant, id)?;
+        if !stored.is_some_and(|stored| stored.continues.is_none() && within.has(&stored.message)) {
+            return Ok(());
         }
+        for edit in self.by_key.values_mut() {
+            if matches!(edit, Edit::Put(stored) if stored.continues.as_ref() == Some(id)) {
+                *edit = Edit::Delete;
+            }
+        }
+        let first = key(within.tenant, id.as_str());
+        let pieces = vec![("continues", Compare::Eq, Cell::Text(first.clone()))];
+        self.each_row(within, pieces, |edits, key, _| {
+            edits.by_key.insert(key, Edit::Delete);
+        })?;
+        self.by_key.insert(first, Edit::Delete);
         Ok(())
     }
 
@@ -118,14 +141,15 @@ impl<'a> Edits<'a> {
     }
 
     /// A message and those after it, as far as they stand before `until` and are not superseded.
-    fn supersede(
+    pub(super) fn supersede(
         &mut self,
         within: Within<'_>,
-        first: &MessageId,
+        first: Option<&MessageId>,
         until: Seq,
         by: &MessageId,
     ) -> Result<(), ViewError> {
-        let Some(first) = self.get(within.tenant, first)? else { return Ok(()) };
+        let first = first.map(|first| self.get(within.tenant, first)).transpose()?.flatten();
+        let Some(first) = first else { return Ok(()) };
         if !within.has(&first.message) {
             return Ok(());
         }
@@ -162,6 +186,7 @@ impl<'a> Edits<'a> {
                 ("tenant", Compare::Eq, text(within.tenant.as_str())),
                 ("session_id", Compare::Eq, text(within.session.as_str())),
             ],
+            phrases: Vec::new(),
             order_by: "place",
             descending: false,
             after: None,

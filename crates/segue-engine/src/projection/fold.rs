@@ -15,7 +15,7 @@ use serde_json::json;
 use super::edits::{Edits, Within};
 use super::rows::{
     Kept, RUNS, SESSIONS, StoredRun, StoredSession, TOTALS, is_of_session, key, of_run, of_session,
-    stored_run_of, stored_session_of,
+    row_id, stored_run_of, stored_session_of,
 };
 use crate::query::{RunView, SessionView};
 
@@ -148,7 +148,8 @@ impl<'a> Fold<'a> {
             }
             Lifecycle::MessageCreated { message, replaces } => {
                 let message = Message { version: seq, ..*message };
-                self.messages.create(place.within(), message, seq, replaces.as_ref())?;
+                self.messages.supersede(place.within(), replaces.as_ref(), seq, &message.id)?;
+                self.messages.create(place.within(), message, seq, None)?;
                 self.touch(place, at, 0)?;
             }
             Lifecycle::MessageUpdated { message } => {
@@ -202,18 +203,19 @@ impl<'a> Fold<'a> {
         seq: Seq,
         at: Timestamp,
     ) -> Result<(), ViewError> {
-        let Lifecycle::RunCreated { run_id, message_id, agent, status, metadata, mark, replaces } =
-            record
+        let Lifecycle::RunCreated {
+            run_id,
+            message_id,
+            agent,
+            status,
+            metadata,
+            mark,
+            continues,
+            replaces,
+        } = record
         else {
             return Ok(());
         };
-        let message = Message {
-            id: message_id.clone(),
-            created_at: at,
-            updated_at: at,
-            ..Message::of_run(&run_id, Seq::ZERO)
-        };
-        self.messages.create(place.within(), message, seq, replaces.as_ref())?;
         let view = RunView {
             id: run_id,
             session_id: place.session.clone(),
@@ -223,6 +225,7 @@ impl<'a> Fold<'a> {
             cause: None,
             error: None,
             message_id,
+            continues,
             last_seq: Seq::ZERO,
             created_at: at,
             started_at: (status == RunStatus::Running).then_some(at),
@@ -230,6 +233,12 @@ impl<'a> Fold<'a> {
             usage: None,
             metadata,
         };
+        let id = row_id(&view);
+        let message =
+            Message { id, created_at: at, updated_at: at, ..Message::of_run(&view.id, Seq::ZERO) };
+        let first = view.continues.is_some().then_some(&view.message_id);
+        self.messages.supersede(place.within(), replaces.as_ref(), seq, &view.message_id)?;
+        self.messages.create(place.within(), message, seq, first)?;
         self.put_run(place, &StoredRun { view, mark, bytes: 0, final_seq: None });
         self.touch(place, at, 0)
     }
@@ -356,6 +365,7 @@ fn runs_of(place: &Place, after: Option<(Cell, Cell)>) -> Select {
             ("tenant", Compare::Eq, text(place.tenant.as_str())),
             ("session_id", Compare::Eq, text(place.session.as_str())),
         ],
+        phrases: Vec::new(),
         order_by: "created_at",
         descending: false,
         after,

@@ -6,7 +6,7 @@ use segue_core::{
     MessageId, RunId, Seq, SessionId, TenantId,
     fold::{Approval, Json, Message, MessageStatus, PartList, Role},
 };
-use segue_journal::views::{Row, Table, Value as Cell};
+use segue_journal::views::{Change, Row, Table, Value as Cell};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -20,7 +20,8 @@ pub(crate) const MESSAGES: &str = "messages";
 /// A row a message. `place` orders a session's messages: the seq of the record of its stream that
 /// made the message, so that no clock does. `named` has its data, states and approvals as JSON.
 /// `fold` says up to where of its run's stream the row is folded, null before and of a message that
-/// no run makes; with the other cells it is the whole [`Fold`](segue_core::Fold).
+/// no run makes; with the other cells it is the whole [`Fold`](segue_core::Fold). A message that
+/// several runs make has a row for each: `continues` of all but the first has the key of that one.
 pub(super) const TABLE: Table = Table {
     name: MESSAGES,
     columns: &[
@@ -42,16 +43,23 @@ pub(super) const TABLE: Table = Table {
         int("created_at"),
         int("updated_at"),
         text("fold"),
+        text("continues"),
     ],
     indexes: &[
         &["tenant", "session_id", "place"],
         &["tenant", "session_id", "status"],
         &["tenant", "role", "created_at"],
+        &["continues", "place"],
     ],
+    is_searched: true,
 };
+
+/// A longer text is found by its first words only.
+const SEARCHED_BYTES: usize = 1 << 20;
 
 const PLACE: usize = 7;
 const CREATED_AT: usize = 15;
+const CONTINUES: usize = 18;
 
 /// A message's row.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +69,8 @@ pub(crate) struct StoredMessage {
     pub(crate) place: Seq,
     /// Of a message that a run makes: up to where.
     pub(crate) fold: Option<String>,
+    /// The message of which it is a later piece, made by another run.
+    pub(crate) continues: Option<MessageId>,
 }
 
 /// What a message has by name.
@@ -84,7 +94,7 @@ impl Named {
 impl StoredMessage {
     /// Whether a run makes it.
     pub(crate) fn is_of_run(&self) -> bool {
-        self.message.role == Role::Assistant && self.message.run_id.is_some()
+        self.message.is_of_run()
     }
 
     pub(crate) fn of(row: &Row) -> Option<Self> {
@@ -109,11 +119,16 @@ impl StoredMessage {
             updated_at: time_of(&row[16])?,
         };
         let place = Seq(count_of(row.get(PLACE))?);
-        Some(Self { message, place, fold: text_of(row.get(17)?).map(str::to_owned) })
+        let fold = id(17).map(str::to_owned);
+        let continues = id(CONTINUES).and_then(|key| {
+            let (_, id) = key.split_once('/')?;
+            MessageId::parse(id).ok()
+        });
+        Some(Self { message, place, fold, continues })
     }
 
     pub(crate) fn row(&self, tenant: &TenantId) -> Row {
-        let Self { message, place, fold } = self;
+        let Self { message, place, fold, continues } = self;
         let text = |text: Option<&str>| text.map_or(Cell::Null, |text| Cell::Text(text.to_owned()));
         let mut row = vec![
             Cell::Text(key(tenant, message.id.as_str())),
@@ -134,6 +149,7 @@ impl StoredMessage {
             row[at.expect("content names columns of the table")] = cell;
         }
         row[17] = text(fold.as_deref());
+        row[CONTINUES] = text(continues.as_ref().map(|id| key(tenant, id.as_str())).as_deref());
         row
     }
 }
@@ -155,6 +171,22 @@ pub(super) fn content(message: &Message) -> Vec<(&'static str, Cell)> {
         ("created_at", time(message.created_at)),
         ("updated_at", time(message.updated_at)),
     ]
+}
+
+/// The words by which a message is found: those of its text.
+pub(super) fn index(key: Cell, message: &Message) -> Change {
+    Change::Index { table: MESSAGES, key, text: text_of_message(message) }
+}
+
+/// What a message says, a line a part, as far as it is searched.
+pub(crate) fn text_of_message(message: &Message) -> String {
+    let mut text = String::new();
+    for said in message.parts.texts() {
+        let room = SEARCHED_BYTES.saturating_sub(text.len());
+        text.push_str(&said[..said.floor_char_boundary(room)]);
+        text.push('\n');
+    }
+    text
 }
 
 /// The place of a message's row among its session's.
@@ -201,7 +233,8 @@ mod tests {
         for (is_summary, superseded_by) in [(false, None), (true, Some(message.id.clone()))] {
             message = Message { is_summary, superseded_by, ..message };
             let fold = is_summary.then(|| "{}".to_owned());
-            let stored = StoredMessage { message: message.clone(), place: Seq(7), fold };
+            let continues = is_summary.then(|| MessageId::parse("m0").expect("valid"));
+            let stored = StoredMessage { message: message.clone(), place: Seq(7), fold, continues };
             let row = stored.row(&TenantId::local());
             assert_eq!(row.len(), TABLE.columns.len());
             assert_eq!(StoredMessage::of(&row), Some(stored));

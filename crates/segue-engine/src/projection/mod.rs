@@ -89,6 +89,13 @@ impl Projection {
         self.runs.flushed(position).await
     }
 
+    /// Waits until every commit up to `position` is in the views, and of what runs say the messages
+    /// that have ended.
+    pub(crate) async fn ended(&self, position: Position) -> Result<(), ViewError> {
+        self.sessions.caught_up(position).await?;
+        self.runs.ticked().await
+    }
+
     /// The messages of these runs as they are now, in their order; `None` of one that is gone. The
     /// views must hold the runs.
     pub(crate) async fn now(

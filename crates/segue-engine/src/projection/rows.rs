@@ -32,7 +32,7 @@ pub(super) const fn int(name: &'static str) -> Column {
 /// once it has ended, of a session and in the totals of ended runs that are not trimmed. `final_seq` is the place
 /// of a trimmed run's `message.final` in its session's stream.
 pub const SCHEMA: Schema = Schema {
-    version: 4,
+    version: 5,
     tables: &[
         super::message::TABLE,
         Table {
@@ -48,6 +48,7 @@ pub const SCHEMA: Schema = Schema {
                 int("bytes"),
             ],
             indexes: &[&["tenant", "created_at"]],
+            is_searched: false,
         },
         Table {
             name: RUNS,
@@ -71,6 +72,7 @@ pub const SCHEMA: Schema = Schema {
                 text("start_digest"),
                 int("bytes"),
                 int("final_seq"),
+                text("continues"),
             ],
             indexes: &[
                 &["tenant", "created_at"],
@@ -79,8 +81,14 @@ pub const SCHEMA: Schema = Schema {
                 &["start_key", "created_at"],
                 &["tenant", "final_seq", "ended_at"],
             ],
+            is_searched: false,
         },
-        Table { name: TOTALS, columns: &[text("tenant"), int("runs"), int("bytes")], indexes: &[] },
+        Table {
+            name: TOTALS,
+            columns: &[text("tenant"), int("runs"), int("bytes")],
+            indexes: &[],
+            is_searched: false,
+        },
     ],
 };
 
@@ -180,6 +188,15 @@ pub(crate) fn parse_page(text: &str) -> Option<(Cell, Cell)> {
     Some((Cell::Int(at.parse().ok()?), Cell::Text(key.to_owned())))
 }
 
+/// The id under which what a run says has its row: its message's, or where that goes on with the
+/// message of another run, the one that its own would have had.
+pub(super) fn row_id(run: &RunView) -> MessageId {
+    match run.continues {
+        Some(_) => MessageId::of_run(&run.id),
+        None => run.message_id.clone(),
+    }
+}
+
 /// The row of a run.
 pub(crate) fn of_run(tenant: &TenantId, run: &StoredRun) -> Row {
     let time_or_null = |at: Option<Timestamp>| at.map_or(Cell::Null, time);
@@ -206,6 +223,7 @@ pub(crate) fn of_run(tenant: &TenantId, run: &StoredRun) -> Row {
         text_or_null(mark.digest.clone()),
         count(*bytes),
         final_seq.map_or(Cell::Null, |seq| count(seq.0)),
+        text_or_null(view.continues.as_ref().map(RunId::to_string)),
     ]
 }
 
@@ -231,6 +249,7 @@ pub(crate) fn run_of(row: &Row) -> Option<RunView> {
         usage: of_json(row.get(9)?),
         metadata: of_json(row.get(10)?).unwrap_or(Value::Null),
         message_id: MessageId::parse(text_of(row.get(11)?)?).ok()?,
+        continues: text_of(row.get(19)?).and_then(|id| RunId::parse(id).ok()),
         last_seq: Seq::ZERO,
         created_at: time_of(row.get(12)?)?,
         started_at: time_of(row.get(13)?),

@@ -120,6 +120,7 @@ impl First {
             tenant: TenantId::parse(stream.tenant()).ok()?,
             session: SessionId::parse(text("session_id")?).ok()?,
             message: text("message_id").and_then(|id| MessageId::parse(id).ok())?,
+            continues: text("continues").and_then(|id| RunId::parse(id).ok()),
             agent: AgentName::parse(text("agent")?).ok()?,
             run: RunId::parse(stream.id()).ok()?,
             limits: restart.as_ref().map_or_else(Limits::default, |r| r.limits.clone()),

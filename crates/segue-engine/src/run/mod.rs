@@ -45,6 +45,8 @@ pub(crate) struct RunFacts {
     pub(crate) run: RunId,
     pub(crate) session: SessionId,
     pub(crate) message: MessageId,
+    /// The run whose message this one goes on with.
+    pub(crate) continues: Option<RunId>,
     pub(crate) agent: AgentName,
     pub(crate) limits: Limits,
     /// What a restart needs to go on with it; none: it is interrupted.

@@ -17,7 +17,7 @@ use segue_journal::{
     },
 };
 use serde_json::json;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, advance, sleep};
 
 use super::support::*;
 
@@ -256,7 +256,7 @@ async fn one_life(stage: &Stage, life: u64) -> Vec<RunView> {
         };
         let run = stage.engine.start(tenant(), request).await.unwrap().run;
         append(stage, &run, deltas(200)).await;
-        sleep(Duration::from_millis(7 * life * index)).await;
+        advance(Duration::from_millis(7 * life * index)).await;
         append(stage, &run, vec![text("more")]).await;
         if index % 2 == 0 {
             append(stage, &run, vec![of_type("run.finished")]).await;
@@ -282,12 +282,13 @@ fn after_a_kill_messages_are_the_fold_of_the_journal() {
     let again = Watched::new();
     live_and_be_killed(async {
         let stage = on(journal.clone(), views.clone()).await;
-        sleep(Duration::from_secs(5)).await;
         for run in &runs {
             let message = message(&stage, run).await;
             assert!(message.status.is_terminal());
             assert_eq!(message, folded(&*journal, &run.id));
-            assert_eq!(stored_version(&*views, run), i64::try_from(message.version.0).unwrap());
+            while stored_version(&*views, run) != i64::try_from(message.version.0).unwrap() {
+                sleep(Duration::from_millis(10)).await;
+            }
         }
         rebuild(journal.clone(), again.clone()).await.unwrap();
     });

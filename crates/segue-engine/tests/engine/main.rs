@@ -6,6 +6,7 @@
 
 mod accepted;
 mod append;
+mod branches;
 mod delete;
 mod detached;
 mod faults;

@@ -9,7 +9,7 @@ use std::{
 use segue_core::Seq;
 
 use super::{
-    Applied, Change, Checkpoint, Compare, Row, Schema, Select, Value, ViewError, ViewStore,
+    Applied, Change, Checkpoint, Compare, Row, Schema, Select, Value, ViewError, ViewStore, words,
 };
 use crate::{api::Position, stream::StreamKey};
 
@@ -22,6 +22,8 @@ pub struct MemoryViews {
 #[derive(Default)]
 struct State {
     tables: HashMap<&'static str, BTreeMap<Value, Row>>,
+    /// The words of rows, by table and key.
+    words: BTreeMap<(&'static str, Value), Vec<String>>,
     checkpoints: HashMap<StreamKey, Seq>,
     position: Position,
 }
@@ -72,7 +74,10 @@ impl ViewStore for MemoryViews {
             let after = query.after.as_ref().is_none_or(|after| {
                 if query.descending { place(row) < *after } else { place(row) > *after }
             });
-            passes && after
+            let words = || state.words.get(&(table.name, row[0].clone()));
+            let found = query.phrases.is_empty()
+                || words().is_some_and(|words| query.phrases.iter().all(|one| one.is_in(words)));
+            passes && after && found
         };
         let mut rows: Vec<Row> = rows.filter(matches).cloned().collect();
         rows.sort_by_cached_key(place);
@@ -117,8 +122,14 @@ impl State {
             Change::Put { table, row } => {
                 self.tables.entry(table).or_default().insert(row[0].clone(), row);
             }
+            Change::Index { table, key, text } => {
+                if self.tables.entry(table).or_default().contains_key(&key) {
+                    self.words.insert((table, key), words(&text));
+                }
+            }
             Change::Delete { table, key } => {
                 self.tables.entry(table).or_default().remove(&key);
+                self.words.remove(&(table, key));
             }
         }
     }

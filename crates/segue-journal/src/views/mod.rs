@@ -7,6 +7,7 @@
 pub mod conformance;
 mod memory;
 mod schema;
+mod search;
 mod sqlite;
 
 use std::{future::Future, pin::Pin};
@@ -16,6 +17,7 @@ use segue_core::Seq;
 use crate::{api::Position, stream::StreamKey};
 
 pub use memory::MemoryViews;
+pub use search::{Phrase, placed_words, words};
 pub use sqlite::SqliteViews;
 
 /// A table that a view is made of. The first column is the primary key.
@@ -27,6 +29,8 @@ pub struct Table {
     pub columns: &'static [Column],
     /// Column lists that queries filter or order by.
     pub indexes: &'static [&'static [&'static str]],
+    /// Whether its rows can be found by words that [`Change::Index`] gives them.
+    pub is_searched: bool,
 }
 
 /// A column of a [`Table`].
@@ -103,6 +107,16 @@ pub enum Change {
         /// Columns but the first, each at most once, with what they hold from now on.
         cells: Vec<(&'static str, Value)>,
     },
+    /// The words by which a row is found, if there is one, from now on. They stay when the row is
+    /// put again, and go with it.
+    Index {
+        /// The table's name; it [is searched](Table::is_searched).
+        table: &'static str,
+        /// The primary key.
+        key: Value,
+        /// What is [split into words](words).
+        text: String,
+    },
     /// Removes a row, if there is one.
     Delete {
         /// The table's name.
@@ -144,6 +158,8 @@ pub struct Select {
     pub table: &'static str,
     /// Conditions, all of which hold.
     pub filter: Vec<(&'static str, Compare, Value)>,
+    /// What the rows' words must have, all of it; of a table that is searched. Empty: any row.
+    pub phrases: Vec<Phrase>,
     /// The column that orders the rows.
     pub order_by: &'static str,
     /// Greatest first.

@@ -4,6 +4,8 @@ use super::{Change, Column, ColumnKind, Row, Schema, Select, Table, Value, ViewE
 
 /// Tables that every store keeps for itself.
 pub(super) const RESERVED: [&str; 2] = ["meta", "checkpoints"];
+/// How the name ends of what a store keeps for a table's words.
+pub(super) const WORDS: &str = "_words";
 
 impl Schema {
     /// The table of that name.
@@ -22,7 +24,8 @@ impl Schema {
             let double = self.tables[..index].iter().any(|other| other.name == table.name);
             let columns_are_plain = table.columns.iter().all(|column| plain(column.name));
             let sound = plain(table.name) && columns_are_plain && !table.columns.is_empty();
-            if !sound || double || RESERVED.contains(&table.name) {
+            let is_own = RESERVED.contains(&table.name) || table.name.ends_with(WORDS);
+            if !sound || double || is_own {
                 return Err(ViewError::Schema(format!("a usable table {}", table.name)));
             }
             for name in table.indexes.iter().copied().flatten() {
@@ -41,6 +44,11 @@ impl Schema {
                 table.check_key(key)?;
                 table.check_cells(cells)
             }
+            Change::Index { table, key, .. } => {
+                let table = self.table(table)?;
+                table.check_searched()?;
+                table.check_key(key)
+            }
             Change::Delete { table, key } => self.table(table)?.check_key(key),
         }
     }
@@ -51,6 +59,9 @@ impl Schema {
         table.column(query.order_by)?;
         for (column, _, _) in &query.filter {
             table.column(column)?;
+        }
+        if !query.phrases.is_empty() {
+            table.check_searched()?;
         }
         Ok(table)
     }
@@ -73,6 +84,13 @@ impl Table {
             return Ok(());
         }
         Err(ViewError::Schema(format!("{:?} as a key of {}", key, self.name)))
+    }
+
+    fn check_searched(&self) -> Result<(), ViewError> {
+        if self.is_searched {
+            return Ok(());
+        }
+        Err(ViewError::Schema(format!("words of {}", self.name)))
     }
 
     fn check_cells(&self, cells: &[(&'static str, Value)]) -> Result<(), ViewError> {

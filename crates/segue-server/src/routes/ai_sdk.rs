@@ -170,6 +170,8 @@ pub(super) async fn send(State(app): State<App>, request: Request) -> Result<Res
     }
     let is_stopping = last.as_ref().is_some_and(|run| run.status == RunStatus::Stopping);
     let request = StartRun {
+        replaces: None,
+        continues: None,
         session: Some(session),
         run: None,
         agent,

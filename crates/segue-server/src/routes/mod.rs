@@ -9,6 +9,7 @@ mod control;
 pub(crate) mod cursor;
 mod events;
 mod front;
+mod messages;
 mod ops;
 mod page;
 mod runs;
@@ -49,6 +50,9 @@ fn router(app: App) -> Router {
         )
         .route("/v1/sessions/{sid}/runs", post(start::start))
         .route("/v1/sessions/{sid}/stop", post(stop::session))
+        .route("/v1/sessions/{sid}/messages", get(messages::list).post(messages::create))
+        .route("/v1/messages/{mid}", get(messages::show).delete(messages::delete))
+        .route("/v1/search", get(messages::search))
         .route("/v1/runs", get(runs::list))
         .route("/v1/runs/{rid}", get(runs::show))
         .route("/v1/runs/{rid}/events", get(events::events).post(append::append))

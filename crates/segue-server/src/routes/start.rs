@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use segue_core::{AgentName, Limits, OnRestart, Policy, RunId, SessionId};
+use segue_core::{AgentName, Limits, MessageId, OnRestart, Policy, RunId, SessionId};
 use segue_engine::{StartKey, StartRun, Started};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -35,6 +35,8 @@ pub(super) struct StartBody {
     source: Option<Map<String, Value>>,
     #[serde(default)]
     input: Value,
+    replaces: Option<MessageId>,
+    r#continue: Option<RunId>,
     #[serde(default)]
     params: Map<String, Value>,
     policy: Option<Policy>,
@@ -87,6 +89,8 @@ impl StartBody {
             agent: self.agent,
             source: self.source.map(Value::Object),
             input: self.input,
+            replaces: self.replaces,
+            continues: self.r#continue,
             params: Value::Object(self.params),
             policy: self.policy.unwrap_or_default(),
             limits: self.limits,

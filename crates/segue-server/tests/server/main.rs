@@ -19,6 +19,7 @@ mod disk;
 mod events;
 mod kept;
 mod late;
+mod messages;
 mod page;
 mod policies;
 mod sessions;

@@ -68,9 +68,7 @@ async fn what_comes_later_does_not_exist() {
     let host = host().await;
     host.run("push").await;
     read(host.request(Method::PUT, "/v1/sessions/s0")).await.problem(405, "method_not_allowed");
-    for path in
-        ["/v1/sessions/s0/messages", "/v1/sessions/s0/events", "/v1/events", "/openapi.json", "/v2"]
-    {
+    for path in ["/v1/sessions/s0/events", "/v1/events", "/openapi.json", "/v2"] {
         host.get(path).await.problem(404, "not_found");
     }
     host.end().await;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::super::{
     MESSAGES, RUNS,
-    message::{StoredMessage, content},
+    message::{StoredMessage, content, index},
     rows::{self, StoredRun},
 };
 use crate::{retention::final_fold_at, snapshot::fold_in};
@@ -59,7 +59,7 @@ impl Draft {
         stream: &StreamKey,
     ) -> Result<Found<Self>, ViewError> {
         let Some((tenant, run)) = stored_run(views, stream)? else { return Ok(Found::Gone) };
-        let key = rows::key(&tenant, run.view.message_id.as_str());
+        let key = rows::key(&tenant, rows::row_id(&run.view).as_str());
         let row = views.get(MESSAGES, &Cell::Text(key.clone()))?;
         let Some(stored) = row.as_ref().and_then(StoredMessage::of) else {
             return Ok(Found::Gone);
@@ -101,10 +101,14 @@ impl Draft {
         }
     }
 
-    pub(super) fn change(&self) -> Change {
-        let mut cells = content(self.fold.message());
+    /// The row's cells; once the message is whole, its words too.
+    pub(super) fn changes(&self) -> Vec<Change> {
+        let (message, key) = (self.fold.message(), Cell::Text(self.key.clone()));
+        let mut cells = content(message);
         cells.push(("fold", Cell::Text(self.fold.checkpoint())));
-        Change::Update { table: MESSAGES, key: Cell::Text(self.key.clone()), cells }
+        let words = self.has_ended().then(|| index(key.clone(), message));
+        let update = Change::Update { table: MESSAGES, key, cells };
+        [update].into_iter().chain(words).collect()
     }
 
     /// Folds the next page in.

@@ -90,8 +90,9 @@ impl Held {
     }
 
     /// What is to be written of a draft; nothing if its row is as it is.
-    pub(super) fn change(&self, run: &StreamKey) -> Option<Change> {
-        self.drafts.get(run).filter(|draft| draft.since.is_some()).map(Draft::change)
+    pub(super) fn changes(&self, run: &StreamKey) -> Vec<Change> {
+        let draft = self.drafts.get(run).filter(|draft| draft.since.is_some());
+        draft.map(Draft::changes).unwrap_or_default()
     }
 
     /// Notes that rows are written, or takes that back.

@@ -55,6 +55,8 @@ struct Shared {
 /// Somebody wants to know messages as they are now.
 struct Ask {
     runs: Vec<StreamKey>,
+    /// A tick comes first.
+    ticks: bool,
     told: oneshot::Sender<Result<Vec<Option<Message>>, ViewError>>,
 }
 
@@ -100,8 +102,21 @@ impl Runs {
         &self,
         runs: Vec<StreamKey>,
     ) -> Result<Vec<Option<Message>>, ViewError> {
+        self.ask(runs, false).await
+    }
+
+    /// Waits for a tick: the rows of messages whose end is acknowledged are whole.
+    pub(super) async fn ticked(&self) -> Result<(), ViewError> {
+        self.ask(Vec::new(), true).await.map(drop)
+    }
+
+    async fn ask(
+        &self,
+        runs: Vec<StreamKey>,
+        ticks: bool,
+    ) -> Result<Vec<Option<Message>>, ViewError> {
         let (told, answer) = oneshot::channel();
-        self.shared.asks().push(Ask { runs, told });
+        self.shared.asks().push(Ask { runs, ticks, told });
         self.shared.progress.poke.notify_one();
         answer.await.unwrap_or_else(|_| Err(over()))
     }
@@ -152,7 +167,8 @@ impl Task {
                 self.answer().await;
             }
             if !is_asked || shared.progress.is_awaited() {
-                self.tick().await;
+                // It has been told, and comes again.
+                drop(self.tick().await);
             }
         }
     }
@@ -180,8 +196,9 @@ impl Task {
         }
     }
 
-    async fn tick(&mut self) {
-        match self.try_tick().await {
+    async fn tick(&mut self) -> Result<(), ViewError> {
+        let ticked = self.try_tick().await;
+        match &ticked {
             Ok(()) => {
                 self.retry = FIRST_RETRY;
                 self.is_set = false;
@@ -194,6 +211,7 @@ impl Task {
                 self.retry = (self.retry * 2).min(LAST_RETRY);
             }
         }
+        ticked
     }
 
     async fn try_tick(&mut self) -> Result<(), ViewError> {
@@ -210,11 +228,16 @@ impl Task {
 
     async fn answer(&mut self) {
         let asks = std::mem::take(&mut *self.shared.asks());
-        for Ask { runs, told } in asks {
+        let wants_tick = asks.iter().any(|ask| ask.ticks && !ask.told.is_closed());
+        let ticked = if wants_tick { self.tick().await } else { Ok(()) };
+        for Ask { runs, ticks, told } in asks {
             if told.is_closed() {
                 continue;
             }
-            let messages = self.work.messages(&runs).await;
+            let messages = match &ticked {
+                Err(error) if ticks => Err(error.clone()),
+                _ => self.work.messages(&runs).await,
+            };
             // Who asked may have gone.
             drop(told.send(messages));
         }

@@ -139,21 +139,21 @@ impl Work {
         let due = self.held.due(everything, Instant::now());
         let mut due = due.into_iter().peekable();
         while due.peek().is_some() {
-            let (mut group, mut changes, mut bytes) = (Vec::new(), Vec::new(), 0);
+            let (mut group, mut changes) = (Vec::new(), Vec::new());
+            let (mut rows, mut bytes) = (0, 0);
             while bytes < GROUP_BYTES
                 && group.len() < GROUP
                 && let Some(run) = due.next()
             {
-                if let Some(change) = self.held.change(&run) {
-                    bytes += size_of_change(&change);
-                    changes.push(change);
-                }
+                let run_changes = self.held.changes(&run);
+                rows += u64::from(!run_changes.is_empty());
+                bytes += run_changes.iter().map(size_of_change).sum::<usize>();
+                changes.extend(run_changes);
                 group.push(run);
             }
             self.held.set_written(&group, true);
             let is_last = due.peek().is_none();
             let after = if is_last { position(&self.held) } else { self.marks.both() };
-            let rows = changes.len() as u64;
             if let Err(error) = self.views.apply(changes, Vec::new(), after).await {
                 self.held.set_written(&group, false);
                 return Err(error);
@@ -170,6 +170,7 @@ fn size_of_change(change: &Change) -> usize {
     match change {
         Change::Update { cells, .. } => cells.iter().map(|(_, cell)| cell.bytes()).sum(),
         Change::Put { row, .. } => row.iter().map(segue_journal::views::Value::bytes).sum(),
+        Change::Index { text, .. } => text.len(),
         Change::Delete { .. } => 0,
     }
 }

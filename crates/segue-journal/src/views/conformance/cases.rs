@@ -7,7 +7,7 @@ use crate::{
     api::Position,
     conformance::support::block_on,
     stream::StreamKey,
-    views::{Change, Checkpoint, Compare, Row, Select, Value, ViewError},
+    views::{Change, Checkpoint, Compare, Phrase, Row, Select, Value, ViewError},
 };
 
 fn text(text: &str) -> Value {
@@ -47,8 +47,8 @@ impl dyn ViewFixture + '_ {
 }
 
 fn by(order_by: &'static str) -> Select {
-    let (filter, after) = (Vec::new(), None);
-    Select { table: "songs", filter, order_by, descending: false, after, limit: 100 }
+    let (filter, phrases, after) = (Vec::new(), Vec::new(), None);
+    Select { table: "songs", filter, phrases, order_by, descending: false, after, limit: 100 }
 }
 
 /// A row is found by its key; putting replaces it whole; removing removes it, if it is there.
@@ -112,6 +112,70 @@ pub fn selects_filter_order_and_limit(fixture: &mut dyn ViewFixture) {
     }
     let filter = vec![("year", Compare::Ge, Value::Int(2)), ("id", Compare::Lt, text("d"))];
     assert_eq!(fixture.ids(&Select { filter, ..by("id") }), ["a", "c"]);
+}
+
+fn index(id: &str, words: &str) -> Change {
+    Change::Index { table: "songs", key: text(id), text: words.to_owned() }
+}
+
+/// The songs that have each of these phrases; `*` at the end of one makes it a beginning.
+fn with(phrases: &[&str]) -> Select {
+    let phrase = |text: &&str| Phrase::new(text, text.ends_with('*')).expect("words");
+    Select { phrases: phrases.iter().map(phrase).collect(), ..by("id") }
+}
+
+/// Every phrase is there, its words next to each other, whatever stands between them; other
+/// conditions hold beside.
+pub fn rows_are_found_by_their_words(fixture: &mut dyn ViewFixture) {
+    fixture.songs(&[song("a", Some(1), ""), song("b", Some(2), ""), song("c", Some(3), "")]);
+    let changes = vec![
+        index("a", "The quick, brown FOX"),
+        index("b", "A fox; quick as\u{0} light"),
+        index("d", "the fox that is not there"),
+    ];
+    fixture.apply(changes).expect("allowed changes");
+    for _ in 0..2 {
+        for (phrases, expected) in [
+            (&["fox"] as &[&str], vec!["a", "b"]),
+            (&["FOX", "quick"], vec!["a", "b"]),
+            (&["quick brown"], vec!["a"]),
+            (&["brown quick"], vec![]),
+            (&["fo"], vec![]),
+            (&["fo*"], vec!["a", "b"]),
+            (&["quick br*"], vec!["a"]),
+            (&["as-light", "a"], vec!["b"]),
+            (&["there"], vec![]),
+        ] {
+            assert_eq!(fixture.ids(&with(phrases)), expected, "{phrases:?}");
+        }
+        let filter = vec![("year", Compare::Gt, Value::Int(1))];
+        assert_eq!(fixture.ids(&Select { filter, ..with(&["fox"]) }), ["b"]);
+        let last = Select { descending: true, limit: 1, ..with(&["fox"]) };
+        assert_eq!(fixture.ids(&last), ["b"]);
+        let after = Some((text("b"), text("b")));
+        assert_eq!(fixture.ids(&Select { after, ..last }), ["a"]);
+        fixture.reopen();
+    }
+}
+
+/// New words take the place of the old ones; a row put again keeps its words, and one that was
+/// removed has none.
+pub fn words_stay_with_their_row_and_go_with_it(fixture: &mut dyn ViewFixture) {
+    fixture.songs(&[song("a", Some(1), ""), song("b", Some(2), "")]);
+    fixture.apply(vec![index("a", "old"), index("b", "old")]).expect("allowed changes");
+    fixture.apply(vec![index("a", "new")]).expect("an allowed change");
+    fixture.songs(&[song("b", None, "again")]);
+    assert_eq!(fixture.ids(&with(&["old"])), ["b"]);
+    assert_eq!(fixture.ids(&with(&["new"])), ["a"]);
+    let remove = Change::Delete { table: "songs", key: text("b") };
+    fixture.apply(vec![remove, put(song("b", None, "")), index("a", "")]).expect("allowed");
+    for words in ["old", "new"] {
+        assert_eq!(fixture.ids(&with(&[words])), Vec::<String>::new());
+    }
+    fixture.apply(vec![index("b", "old")]).expect("an allowed change");
+    block_on(fixture.store().clear()).expect("cleared");
+    fixture.songs(&[song("a", None, ""), song("b", None, "")]);
+    assert_eq!(fixture.ids(&with(&["old"])), Vec::<String>::new());
 }
 
 /// Null is before everything, equals null, and is neither less nor greater than anything.
@@ -204,9 +268,13 @@ pub fn a_change_outside_the_schema_changes_nothing(fixture: &mut dyn ViewFixture
 /// Tables and columns that do not exist are named.
 pub fn queries_outside_the_schema_are_refused(fixture: &mut dyn ViewFixture) {
     let filter = vec![("length", Compare::Eq, Value::Null)];
-    for query in
-        [Select { table: "films", ..by("id") }, by("length"), Select { filter, ..by("id") }]
-    {
+    let unsearched = Select { table: "plays", order_by: "number", ..with(&["a"]) };
+    for query in [
+        Select { table: "films", ..by("id") },
+        by("length"),
+        Select { filter, ..by("id") },
+        unsearched,
+    ] {
         let refused = fixture.store().select(&query);
         assert!(matches!(refused, Err(ViewError::Schema(_))), "{query:?}");
     }

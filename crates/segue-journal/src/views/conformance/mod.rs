@@ -31,11 +31,13 @@ pub const SCHEMA: Schema = Schema {
                 Column { name: "title", kind: ColumnKind::Text },
             ],
             indexes: &[&["year"], &["title", "year"]],
+            is_searched: true,
         },
         Table {
             name: "plays",
             columns: &[Column { name: "number", kind: ColumnKind::Int }],
             indexes: &[],
+            is_searched: false,
         },
     ],
 };
@@ -49,6 +51,8 @@ macro_rules! view_conformance {
             updates_change_some_cells_of_rows_that_are_there,
             selects_filter_order_and_limit,
             nulls_come_first_and_match_only_themselves,
+            rows_are_found_by_their_words,
+            words_stay_with_their_row_and_go_with_it,
             paging_visits_every_row_once,
             checkpoints_and_position_come_with_the_rows,
             a_change_outside_the_schema_changes_nothing,

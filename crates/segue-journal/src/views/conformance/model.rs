@@ -13,7 +13,7 @@ use super::{SCHEMA, ViewFixture};
 use crate::{
     api::Position,
     conformance::support::block_on,
-    views::{Change, Compare, MemoryViews, Select, Value, ViewStore},
+    views::{Change, Compare, MemoryViews, Phrase, Select, Value, ViewStore},
 };
 
 #[derive(Clone, Debug)]
@@ -42,8 +42,22 @@ fn a_change() -> impl Strategy<Value = Change> {
             key,
             cells: vec![("title", title), ("year", year)],
         }),
+        2 => (a_text(), some_words()).prop_map(|(key, text)| Change::Index {
+            table: "songs",
+            key,
+            text,
+        }),
         1 => a_text().prop_map(|key| Change::Delete { table: "songs", key }),
     ]
+}
+
+fn some_words() -> impl Strategy<Value = String> {
+    let word = select(vec!["a", "ab", "B", "b1", "-", "語", "\""]);
+    prop::collection::vec(word, 0..6).prop_map(|words| words.join(" "))
+}
+
+fn a_phrase() -> impl Strategy<Value = Option<Phrase>> {
+    (some_words(), any::<bool>()).prop_map(|(text, is_prefix)| Phrase::new(&text, is_prefix))
 }
 
 fn a_filter() -> impl Strategy<Value = (&'static str, Compare, Value)> {
@@ -65,10 +79,15 @@ fn a_select() -> impl Strategy<Value = Select> {
         a_text().prop_map(|id| ("id", id)),
     ];
     let filter = prop::collection::vec(a_filter(), 0..3);
-    (order, any::<bool>(), any::<bool>(), a_text(), 0..6usize, filter).prop_map(
-        |((order_by, at), descending, paged, id, limit, filter)| Select {
+    let phrases = prop_oneof![
+        2 => Just(Vec::new()),
+        1 => prop::collection::vec(a_phrase(), 0..3),
+    ];
+    (order, any::<bool>(), any::<bool>(), a_text(), 0..6usize, filter, phrases).prop_map(
+        |((order_by, at), descending, paged, id, limit, filter, phrases)| Select {
             table: "songs",
             filter,
+            phrases: phrases.into_iter().flatten().collect(),
             order_by,
             descending,
             after: paged.then_some((at, id)),

@@ -115,7 +115,7 @@ impl ViewStore for SqliteViews {
         let (sql, values) = sql::select(table, query);
         self.read(|connection| {
             let mut statement = connection.prepare_cached(&sql)?;
-            statement.query_map(params_from_iter(values), row)?.collect()
+            statement.query_map(params_from_iter(values.iter()), row)?.collect()
         })
     }
 

@@ -1,12 +1,15 @@
 //! The statements that a schema stands for.
 //!
 //! Names come from the schema alone, which holds nothing but `[a-z_]+`; every value is bound.
-//! Tables have no hidden row number: the primary key is the row's place, and every index ends
-//! with it, so that "ordered by this column, ties by key" is a walk along one index.
+//! Every index ends with the primary key, so that "ordered by this column, ties by key" is a walk
+//! along one. Only tables that are searched have a number for each row, `doc`, that their words are
+//! kept under.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
-use crate::views::{Column, ColumnKind, Compare, Schema, Select, Table, Value};
+use crate::views::{
+    Column, ColumnKind, Compare, Phrase, Schema, Select, Table, Value, schema::WORDS,
+};
 
 /// What every store has beside the schema's tables.
 const OWN_TABLES: &str = "
@@ -23,25 +26,48 @@ pub(super) fn create(schema: &Schema) -> String {
     sql
 }
 
+/// An index of words alone: what is found stands in the row that has its number, `doc`. The text is
+/// given to it with its words already apart, so that every store finds the same.
+const FTS: &str =
+    "text, content='', contentless_delete=1, tokenize='unicode61 remove_diacritics 2'";
+
+/// The index of a table's words.
+fn words_of(table: &Table) -> String {
+    format!("{}{WORDS}", table.name)
+}
+
 fn create_table(sql: &mut String, table: &Table) {
     let name = table.name;
+    let key = if table.is_searched { " NOT NULL UNIQUE" } else { " PRIMARY KEY NOT NULL" };
+    let column = |at| column(at, key);
     let columns: Vec<String> = table.columns.iter().enumerate().map(column).collect();
-    push(
-        sql,
-        format_args!("CREATE TABLE {name} ({}) STRICT, WITHOUT ROWID;\n", columns.join(", ")),
-    );
+    let columns = columns.join(", ");
+    if table.is_searched {
+        let words = words_of(table);
+        push(
+            sql,
+            format_args!("CREATE TABLE {name} (doc INTEGER PRIMARY KEY, {columns}) STRICT;\n"),
+        );
+        push(sql, format_args!("CREATE VIRTUAL TABLE {words} USING fts5({FTS});\n"));
+    } else {
+        push(sql, format_args!("CREATE TABLE {name} ({columns}) STRICT, WITHOUT ROWID;\n"));
+    }
     for columns in table.indexes {
         let index = format!("{name}_by_{}", columns.join("_"));
+        let mut columns = columns.to_vec();
+        if table.is_searched {
+            columns.push(table.key().name);
+        }
         push(sql, format_args!("CREATE INDEX {index} ON {name} ({});\n", columns.join(", ")));
     }
 }
 
-fn column((index, column): (usize, &Column)) -> String {
+fn column((index, column): (usize, &Column), key: &str) -> String {
     let kind = match column.kind {
         ColumnKind::Int => "INTEGER",
         ColumnKind::Text => "TEXT",
     };
-    let key = if index == 0 { " PRIMARY KEY NOT NULL" } else { "" };
+    let key = if index == 0 { key } else { "" };
     format!("{} {kind}{key}", column.name)
 }
 
@@ -74,6 +100,30 @@ pub(super) fn delete(table: &Table) -> String {
     format!("DELETE FROM {} WHERE {} = ?1", table.name, table.key().name)
 }
 
+/// Writes the words of the row of a key. The key comes first, then the words.
+pub(super) fn index(table: &Table) -> String {
+    let (name, words, key) = (table.name, words_of(table), table.key().name);
+    format!(
+        "INSERT OR REPLACE INTO {words} (rowid, text) SELECT doc, ?2 FROM {name} WHERE {key} = ?1"
+    )
+}
+
+/// Removes the words of the row of a key.
+pub(super) fn forget(table: &Table) -> String {
+    let (name, words, key) = (table.name, words_of(table), table.key().name);
+    format!("DELETE FROM {words} WHERE rowid = (SELECT doc FROM {name} WHERE {key} = ?1)")
+}
+
+/// Empties a table.
+pub(super) fn clear(table: &Table) -> String {
+    let mut sql = format!("DELETE FROM {};", table.name);
+    if table.is_searched {
+        let words = words_of(table);
+        push(&mut sql, format_args!(" INSERT INTO {words} ({words}) VALUES ('delete-all');"));
+    }
+    sql
+}
+
 /// Reads the row of a key.
 pub(super) fn get(table: &Table) -> String {
     let names = names(table).join(", ");
@@ -81,11 +131,18 @@ pub(super) fn get(table: &Table) -> String {
 }
 
 /// A query, and its values in the order of their places.
-pub(super) fn select<'q>(table: &Table, query: &'q Select) -> (String, Vec<&'q Value>) {
-    let mut values: Vec<&Value> = Vec::new();
+pub(super) fn select<'q>(table: &Table, query: &'q Select) -> (String, Vec<Cow<'q, Value>>) {
+    let mut values: Vec<Cow<'_, Value>> = Vec::new();
     let mut conditions: Vec<String> = Vec::new();
+    if !query.phrases.is_empty() {
+        let phrases: Vec<String> = query.phrases.iter().map(matching).collect();
+        values.push(Cow::Owned(Value::Text(phrases.join(" AND "))));
+        let words = words_of(table);
+        let found = format!("doc IN (SELECT rowid FROM {words} WHERE {words} MATCH ?1)");
+        conditions.push(found);
+    }
     for (column, compare, value) in &query.filter {
-        values.push(value);
+        values.push(Cow::Borrowed(value));
         conditions.push(format!("{column} {} ?{}", operator(*compare), values.len()));
     }
     if let Some((at, key)) = &query.after {
@@ -103,6 +160,12 @@ pub(super) fn select<'q>(table: &Table, query: &'q Select) -> (String, Vec<&'q V
     (sql, values)
 }
 
+/// A phrase in the language of the index. Words have no quotation marks in them.
+fn matching(phrase: &Phrase) -> String {
+    let prefix = if phrase.is_prefix { "*" } else { "" };
+    format!("\"{}\"{prefix}", phrase.words.join(" "))
+}
+
 /// The rows that come after a place. Null is less than everything in the order of rows, but in
 /// no comparison, so it is said apart.
 fn after<'q>(
@@ -110,11 +173,11 @@ fn after<'q>(
     query: &Select,
     at: &'q Value,
     last: &'q Value,
-    values: &mut Vec<&'q Value>,
+    values: &mut Vec<Cow<'q, Value>>,
 ) -> String {
     let (column, key) = (query.order_by, table.key().name);
     if *at == Value::Null {
-        values.push(last);
+        values.push(Cow::Borrowed(last));
         let place = values.len();
         return if query.descending {
             format!("({column} IS NULL AND {key} < ?{place})")
@@ -122,7 +185,7 @@ fn after<'q>(
             format!("({column} IS NOT NULL OR {key} > ?{place})")
         };
     }
-    values.extend([at, last]);
+    values.extend([Cow::Borrowed(at), Cow::Borrowed(last)]);
     let (first, second) = (values.len() - 1, values.len());
     if !query.descending {
         format!("({column}, {key}) > (?{first}, ?{second})")

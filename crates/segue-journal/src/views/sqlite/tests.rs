@@ -3,7 +3,10 @@ use std::{os::unix::fs::PermissionsExt, sync::Arc};
 use super::*;
 use crate::{
     conformance::support::block_on,
-    views::conformance::{SCHEMA, ViewFixture},
+    views::{
+        Phrase,
+        conformance::{SCHEMA, ViewFixture},
+    },
 };
 
 struct InFile {
@@ -67,6 +70,31 @@ fn a_person_can_ask_it() {
     assert_eq!(fixture.ask("SELECT count(*) FROM songs WHERE year = 1970 AND title IS NULL"), 2);
     assert_eq!(fixture.ask("SELECT seq FROM checkpoints WHERE stream = 'default/s/a'"), 8);
     assert_eq!(fixture.ask("SELECT value FROM meta WHERE key = 'position'"), 9);
+}
+
+#[test]
+fn words_are_found_without_their_accents_and_a_prefix_is_no_command() {
+    let fixture = InFile::new();
+    let store = fixture.store();
+    fill(&*store);
+    let text = "Crème brûlée AND \"more\"".to_owned();
+    let index = Change::Index { table: "songs", key: Value::Text("a".into()), text };
+    block_on(store.apply(vec![index], Vec::new(), Position(10))).expect("applied");
+    let found = |text: &str, is_prefix| {
+        let phrases = Phrase::new(text, is_prefix).into_iter().collect();
+        store.select(&Select { phrases, ..all() }).expect("an allowed query").len()
+    };
+    for (text, is_prefix, count) in [
+        ("creme BRULEE", false, 1),
+        ("brûl", false, 0),
+        ("brul", true, 1),
+        ("and", false, 1),
+        ("NOT more", false, 0),
+        ("more*", false, 1),
+    ] {
+        assert_eq!(found(text, is_prefix), count, "{text}");
+    }
+    assert_eq!(fixture.ask("SELECT count(*) FROM songs_words WHERE songs_words MATCH 'creme'"), 1);
 }
 
 #[test]
@@ -187,17 +215,22 @@ fn a_failed_write_fails_what_is_queued_behind_it_and_leaves_no_trace() {
     assert_eq!(store.position(), Ok(Position(21)));
 }
 
-#[test]
-fn queries_walk_along_indexes() {
-    let fixture = InFile::new();
-    let select = Select {
+fn all() -> Select {
+    Select {
         table: "songs",
         filter: Vec::new(),
+        phrases: Vec::new(),
         order_by: "year",
         descending: true,
         after: None,
         limit: 10,
-    };
+    }
+}
+
+#[test]
+fn queries_walk_along_indexes() {
+    let fixture = InFile::new();
+    let select = all();
     let (sql, _) = sql::select(&SCHEMA.tables[0], &select);
     let connection = Connection::open(fixture.path()).expect("a database");
     let plan: String = connection
@@ -211,16 +244,21 @@ fn unusable_schemas_are_refused() {
     use crate::views::{Column, ColumnKind, Table};
     const ID: Column = Column { name: "id", kind: ColumnKind::Int };
     const BAD: Column = Column { name: "id; --", kind: ColumnKind::Int };
-    const TABLES: [&[Table]; 6] = [
-        &[Table { name: "Songs", columns: &[ID], indexes: &[] }],
-        &[Table { name: "meta", columns: &[ID], indexes: &[] }],
-        &[Table { name: "songs", columns: &[], indexes: &[] }],
-        &[Table { name: "songs", columns: &[BAD], indexes: &[] }],
-        &[Table { name: "songs", columns: &[ID], indexes: &[&["year"]] }],
-        &[
-            Table { name: "songs", columns: &[ID], indexes: &[] },
-            Table { name: "songs", columns: &[ID], indexes: &[] },
-        ],
+    const fn table(
+        name: &'static str,
+        columns: &'static [Column],
+        indexes: &'static [&'static [&'static str]],
+    ) -> Table {
+        Table { name, columns, indexes, is_searched: false }
+    }
+    const TABLES: [&[Table]; 7] = [
+        &[table("Songs", &[ID], &[])],
+        &[table("meta", &[ID], &[])],
+        &[table("songs_words", &[ID], &[])],
+        &[table("songs", &[], &[])],
+        &[table("songs", &[BAD], &[])],
+        &[table("songs", &[ID], &[&["year"]])],
+        &[table("songs", &[ID], &[]), table("songs", &[ID], &[])],
     ];
     let folder = tempfile::tempdir().expect("a folder");
     for tables in TABLES {

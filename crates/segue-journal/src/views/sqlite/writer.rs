@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::{sql, told};
 use crate::{
     api::Position,
-    views::{Applied, Change, Checkpoint, Schema, ViewError},
+    views::{Applied, Change, Checkpoint, Schema, ViewError, words},
 };
 
 /// Writes that may be queued before a caller has to wait.
@@ -139,8 +139,16 @@ fn write_change(
             let values = [key].into_iter().chain(cells.iter().map(|(_, value)| value));
             transaction.prepare_cached(&sql)?.execute(params_from_iter(values))?;
         }
+        Change::Index { table, key, text } => {
+            let sql = sql::index(schema.table(table)?);
+            transaction.prepare_cached(&sql)?.execute((key, words(text).join(" ")))?;
+        }
         Change::Delete { table, key } => {
-            let sql = sql::delete(schema.table(table)?);
+            let table = schema.table(table)?;
+            if table.is_searched {
+                transaction.prepare_cached(&sql::forget(table))?.execute([key])?;
+            }
+            let sql = sql::delete(table);
             transaction.prepare_cached(&sql)?.execute([key])?;
         }
     }
@@ -165,7 +173,7 @@ fn note(
 
 fn clear(transaction: &Transaction<'_>, schema: &Schema) -> Result<(), ViewError> {
     for table in schema.tables {
-        transaction.execute(&format!("DELETE FROM {}", table.name), [])?;
+        transaction.execute_batch(&sql::clear(table))?;
     }
     transaction.execute("DELETE FROM checkpoints", [])?;
     note(transaction, &[], Position(0))

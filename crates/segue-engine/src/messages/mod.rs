@@ -1,13 +1,14 @@
-//! What clients see of messages.
+//! What clients see of messages, and what they do to them.
+
+mod change;
+mod pieces;
+mod search;
 
 use segue_core::{
     MessageId, SessionId, TenantId,
     fold::{Message, Role},
 };
-use segue_journal::{
-    StreamKey,
-    views::{Compare, Select, Value as Cell, ViewError},
-};
+use segue_journal::views::{Compare, Select, Value as Cell};
 
 use crate::{
     engine::Engine,
@@ -18,6 +19,9 @@ use crate::{
     },
     query::{List, QueryError, page_size},
 };
+
+pub use change::{CreateMessage, MessageError};
+pub use search::{SearchHit, SearchQuery};
 
 /// Which messages to list.
 ///
@@ -50,8 +54,9 @@ impl Engine {
         self.views_caught_up().await?;
         let key = Cell::Text(rows::key(tenant, id.as_str()));
         let row = self.inner.views.get(MESSAGES, &key)?;
-        let stored = row.as_ref().and_then(StoredMessage::of);
-        Ok(self.with_what_runs_say(tenant, stored.into_iter().collect()).await?.pop())
+        let first = row.as_ref().and_then(StoredMessage::of);
+        let first = first.filter(|stored| stored.continues.is_none());
+        Ok(self.as_they_are(tenant, first.into_iter().collect()).await?.pop())
     }
 
     /// Messages, as they are after every acknowledged write.
@@ -69,39 +74,16 @@ impl Engine {
         found.truncate(limit);
         let next = found.last().filter(|_| has_more).and_then(|row| page_after(row, by_place));
         let stored = found.iter().filter_map(StoredMessage::of).collect();
-        Ok(List { data: self.with_what_runs_say(tenant, stored).await?, next })
-    }
-
-    /// A row without an end may be behind: what its run has said by now is laid over it.
-    async fn with_what_runs_say(
-        &self,
-        tenant: &TenantId,
-        stored: Vec<StoredMessage>,
-    ) -> Result<Vec<Message>, ViewError> {
-        let mut messages: Vec<Message> = stored.into_iter().map(|stored| stored.message).collect();
-        let mut open: Vec<&mut Message> =
-            messages.iter_mut().filter(|message| !message.status.is_terminal()).collect();
-        open.retain(|message| message.run_id.is_some() && message.role == Role::Assistant);
-        if open.is_empty() {
-            return Ok(messages);
-        }
-        let runs = open.iter().filter_map(|message| message.run_id.as_ref());
-        let runs = runs.map(|run| StreamKey::run(tenant, run)).collect();
-        for (message, said) in open.into_iter().zip(self.says_now(runs).await?) {
-            if let Some(said) = said {
-                let stored = std::mem::replace(message, said);
-                message.session_id = stored.session_id;
-                message.superseded_by = stored.superseded_by;
-                message.is_summary = stored.is_summary;
-            }
-        }
-        Ok(messages)
+        Ok(List { data: self.as_they_are(tenant, stored).await?, next })
     }
 }
 
 fn select(tenant: &TenantId, query: MessageQuery, limit: usize) -> Result<Select, QueryError> {
     let text = |text: &str| Cell::Text(text.to_owned());
-    let mut filter = vec![("tenant", Compare::Eq, text(tenant.as_str()))];
+    let mut filter = vec![
+        ("tenant", Compare::Eq, text(tenant.as_str())),
+        ("continues", Compare::Eq, Cell::Null),
+    ];
     let order_by = if query.session.is_some() { "place" } else { "created_at" };
     filter.extend(query.session.map(|id| ("session_id", Compare::Eq, text(id.as_str()))));
     filter.extend(query.role.map(|role| ("role", Compare::Eq, text(role.as_str()))));
@@ -112,6 +94,7 @@ fn select(tenant: &TenantId, query: MessageQuery, limit: usize) -> Result<Select
     Ok(Select {
         table: MESSAGES,
         filter,
+        phrases: Vec::new(),
         order_by,
         descending: query.newest_first,
         after: after.transpose()?,
