@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::{
     event::{Event, EventKind, EventRecord},
     id::MessageId,
+    json::Fields,
     run::Outcome,
 };
 
@@ -64,6 +65,8 @@ struct Opened {
 struct Call {
     opened: Opened,
     state: CallState,
+    /// A client gives the result, once the run is over.
+    is_clients: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,7 +98,7 @@ impl Admission {
             K::ReasoningStart => self.open_part(PartKind::Reasoning, subject),
             K::ReasoningDelta => self.need_part(PartKind::Reasoning, subject, out),
             K::ReasoningEnd => self.close_part(PartKind::Reasoning, subject),
-            K::ToolCallStarted => self.open_call(subject),
+            K::ToolCallStarted => self.open_call(subject, is_clients(&event)),
             K::ToolCallInputDelta => self.need_call_input(&subject, out),
             K::ToolCallInputEnd => self.end_call_input(&subject, out),
             K::ToolResult => self.take_result(&subject, event.is_preliminary(), out),
@@ -133,7 +136,7 @@ impl Admission {
         }
         self.ended = true;
         self.close_parts(out);
-        self.close_calls(matches!(outcome, Outcome::Interrupted { .. }), out);
+        self.close_calls(outcome, out);
         for step in std::mem::take(&mut self.steps) {
             out.push(Event::build(&json!({"type": "step.finished", "step": step})));
         }
@@ -189,12 +192,12 @@ impl Admission {
         self.parts.remove(&(kind, part)).is_some()
     }
 
-    fn open_call(&mut self, call: String) -> bool {
+    fn open_call(&mut self, call: String, is_clients: bool) -> bool {
         if self.calls.contains_key(&call) {
             return false;
         }
         let opened = self.opened();
-        self.calls.insert(call, Call { opened, state: CallState::Input });
+        self.calls.insert(call, Call { opened, state: CallState::Input, is_clients });
         true
     }
 
@@ -202,7 +205,7 @@ impl Admission {
         if let Some(known) = self.calls.get(call) {
             return known.state;
         }
-        self.open_call(call.to_owned());
+        self.open_call(call.to_owned(), false);
         out.push(Event::build(&json!({"type": "tool_call.started", "call_id": call, "name": ""})));
         CallState::Input
     }
@@ -270,9 +273,14 @@ impl Admission {
 
     /// Every unfinished call gets an error result. After an interruption nobody knows whether the
     /// tool ran, so the result says `uncertain`; it is never run again.
-    fn close_calls(&mut self, uncertain: bool, out: &mut Vec<Event>) {
-        let mut open: Vec<_> =
-            self.calls.iter().filter(|(_, c)| c.state != CallState::Done).collect();
+    /// A client answers to a finished run's calls of its own in a later one.
+    fn close_calls(&mut self, outcome: &Outcome, out: &mut Vec<Event>) {
+        let uncertain = matches!(outcome, Outcome::Interrupted { .. });
+        let lets_answer = matches!(outcome, Outcome::Finished { .. });
+        let waits_on =
+            |call: &Call| lets_answer && call.is_clients && call.state == CallState::Waiting;
+        let is_open = |call: &Call| call.state != CallState::Done && !waits_on(call);
+        let mut open: Vec<_> = self.calls.iter().filter(|(_, call)| is_open(call)).collect();
         open.sort_by_key(|(_, call)| call.opened.order);
         for (id, call) in open {
             if call.state == CallState::Input {
@@ -289,6 +297,13 @@ impl Admission {
         }
         self.calls.values_mut().for_each(|call| call.state = CallState::Done);
     }
+}
+
+/// Whether a client runs the tool.
+fn is_clients(event: &Event) -> bool {
+    let fields = Fields::unchecked(event.json());
+    let executor = fields.and_then(|fields| fields.get::<String>("executor").flatten());
+    executor.as_deref() == Some("client")
 }
 
 fn input_cut_off(call: &str) -> Event {

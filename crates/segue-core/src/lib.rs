@@ -5,6 +5,7 @@
 //! function of its arguments.
 
 pub mod admission;
+pub mod conversation;
 pub mod event;
 pub mod fold;
 pub mod id;
@@ -17,6 +18,7 @@ pub mod source;
 pub mod time;
 
 pub use admission::Admission;
+pub use conversation::Conversation;
 pub use event::{Event, EventError, EventKind, EventRecord};
 pub use fold::{Fold, Snapshot};
 pub use id::{AgentName, IdError, MessageId, ProducerId, RunId, SessionId, TenantId};

@@ -32,6 +32,12 @@ pub trait Source: Send + Sync + 'static {
         false
     }
 
+    /// How much of its session's conversation a run is told in [`RunInput::history`], in bytes of
+    /// JSON; 0 for none of it.
+    fn history_bytes(&self) -> usize {
+        0
+    }
+
     /// Whether a run can be started with these parameters. Called before anything of the run is
     /// stored; an error refuses the start, and its message is shown.
     fn check(&self, params: &Value) -> Result<(), RunError> {
@@ -113,6 +119,9 @@ pub struct RunInput {
     pub agent: AgentName,
     /// What the user said: a string, a list of parts or a list of messages; null for nothing.
     pub input: Value,
+    /// What was said in the session before, the oldest first, each `{"role", "parts"}`, as
+    /// [`Conversation`](crate::Conversation) makes it. Empty where the input brings its own.
+    pub history: Vec<Value>,
     /// Parameters of this start for the source, an object; each source documents its own.
     pub params: Value,
 }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     append::AppendError,
-    engine::{Engine, Settings},
+    engine::Engine,
     query::RunView,
     recovery::First,
     run::{
@@ -99,7 +99,7 @@ impl Engine {
     /// Drives a run to its end and gives its place back, whatever happens on the way.
     pub(crate) async fn see_through(self, alive: Alive) {
         let Alive { run, mut seat, job } = alive;
-        let driven = drive(&run, &mut seat, job, &self.inner.settings);
+        let driven = self.drive(&run, &mut seat, job);
         if AssertUnwindSafe(driven).catch_unwind().await.is_err() {
             metrics::counter!("segue_owner_panics_total").increment(1);
             run.end_after_panic().await;
@@ -213,39 +213,62 @@ impl Engine {
     }
 }
 
-async fn drive(run: &Arc<Run>, seat: &mut Seat, job: Job, settings: &Settings) {
-    let Job { mut inbox, source, mut input, replaces, stops } = job;
-    let is_queued = run.phase() == Phase::Queued;
-    if is_queued {
-        // However many wait: what they were asked is in the journal and not in memory.
-        input.input = Value::Null;
-    }
-    let turn = match (stops.is_empty(), is_queued) {
-        (false, _) => Turn::Stopped(stops),
-        (true, true) => run.wait_for_turn(&mut inbox, seat, replaces).await,
-        (true, false) => Turn::Come,
-    };
-    let turn = match turn {
-        Turn::Come if is_queued => match begin_queued(run, &mut input).await {
-            Ok(()) => Turn::Come,
-            Err(error) => {
-                tracing::error!(run = %run.facts.run, %error, "a queued run could not begin");
-                Turn::Failed(Outcome::failed("journal", "the server could not store the run"))
+impl Engine {
+    async fn drive(&self, run: &Arc<Run>, seat: &mut Seat, job: Job) {
+        let Job { mut inbox, source, mut input, replaces, stops } = job;
+        let is_queued = run.phase() == Phase::Queued;
+        if is_queued {
+            // However many wait: what they were asked is in the journal and not in memory.
+            input.input = Value::Null;
+        }
+        let turn = match (stops.is_empty(), is_queued) {
+            (false, _) => Turn::Stopped(stops),
+            (true, true) => run.wait_for_turn(&mut inbox, seat, replaces).await,
+            (true, false) => Turn::Come,
+        };
+        let turn = match turn {
+            Turn::Come if is_queued => match begin_queued(run, &mut input).await {
+                Ok(()) => Turn::Come,
+                Err(error) => {
+                    tracing::error!(run = %run.facts.run, %error, "a queued run could not begin");
+                    Turn::Failed(Outcome::failed("journal", "the server could not store the run"))
+                }
+            },
+            other => other,
+        };
+        let turn = match turn {
+            Turn::Come => self.tell(run, &*source, &mut input).await,
+            other => other,
+        };
+        match turn {
+            Turn::Come => own(run.clone(), source, input, inbox, &self.inner.settings).await,
+            Turn::Stopped(stops) => {
+                run.end_stopped(stops).await;
+                run.answer_rest(inbox).await;
             }
-        },
-        other => other,
-    };
-    match turn {
-        Turn::Come => own(run.clone(), source, input, inbox, settings).await,
-        Turn::Stopped(stops) => {
-            run.end_stopped(stops).await;
-            run.answer_rest(inbox).await;
+            Turn::Failed(outcome) => {
+                run.end_as_is(outcome).await;
+                run.answer_rest(inbox).await;
+            }
+            Turn::Left => run.answer_rest(inbox).await,
         }
-        Turn::Failed(outcome) => {
-            run.end_as_is(outcome).await;
-            run.answer_rest(inbox).await;
+    }
+
+    /// What the source wants to know of the conversation.
+    async fn tell(&self, run: &Run, source: &dyn Source, input: &mut RunInput) -> Turn {
+        match self.history(&run.facts, &input.input, source.history_bytes()).await {
+            Ok(history) => {
+                input.history = history;
+                Turn::Come
+            }
+            Err(error) => {
+                tracing::error!(run = %run.facts.run, %error, "the conversation could not be read");
+                Turn::Failed(Outcome::failed(
+                    "history",
+                    "the server could not read the conversation",
+                ))
+            }
         }
-        Turn::Left => run.answer_rest(inbox).await,
     }
 }
 
@@ -268,6 +291,7 @@ pub(crate) fn run_input(facts: &RunFacts, input: Value, params: Value) -> RunInp
         session: facts.session.clone(),
         agent: facts.agent.clone(),
         input,
+        history: Vec::new(),
         params,
     }
 }

@@ -120,6 +120,30 @@ fn a_retry_of_a_discarded_step_may_use_its_names_again() {
 }
 
 #[test]
+fn a_clients_call_waits_over_the_end_of_a_finished_run_and_of_no_other() {
+    let message = MessageId::parse("m").expect("valid");
+    let started = json!({
+        "type": "tool_call.started", "call_id": "c", "name": "f", "executor": "client",
+    });
+    let end = json!({"type": "tool_call.input_end", "call_id": "c", "input": {}});
+    let finished = || Outcome::Finished { finish_reason: None, usage: None };
+    let stopped = || Outcome::stopped(StopReason::User);
+    for (events, outcome, has_result) in [
+        (vec![&started, &end], finished(), false),
+        (vec![&started], finished(), true),
+        (vec![&started, &end], stopped(), true),
+    ] {
+        let (mut admission, mut out) = (Admission::default(), Vec::new());
+        for event in events {
+            admission.admit(Event::build(event), &mut out);
+        }
+        admission.end(&outcome, &message, &mut out);
+        let is_result = |event: &Event| event.kind() == EventKind::ToolResult;
+        assert_eq!(out.iter().any(is_result), has_result, "{outcome:?}");
+    }
+}
+
+#[test]
 fn after_an_interruption_an_unfinished_call_is_uncertain() {
     let message = MessageId::parse("m").expect("valid");
     let (mut admission, mut out) = (Admission::default(), Vec::new());

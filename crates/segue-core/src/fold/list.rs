@@ -1,10 +1,10 @@
 //! A message's parts, in order, any of which can go at once.
 
-use std::{collections::BTreeMap, ops::Index};
+use std::{borrow::Cow, collections::BTreeMap, ops::Index};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::part::{Part, Prose, ProseKind};
+use super::part::Part;
 
 /// A part's place, for as long as it is there. Its order is that of the parts.
 pub(super) type Place = u64;
@@ -35,11 +35,8 @@ impl PartList {
     }
 
     /// What is said as text, in order, without what was thought.
-    pub fn texts(&self) -> impl Iterator<Item = &str> {
-        self.iter().filter_map(|part| match part {
-            Part::Prose(Prose { kind: ProseKind::Text, text, .. }) => Some(text.as_str()),
-            Part::Prose(_) | Part::Call(_) | Part::Whole(_) => None,
-        })
+    pub fn texts(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.iter().filter_map(Part::text)
     }
 
     pub(super) fn cost(&self) -> usize {

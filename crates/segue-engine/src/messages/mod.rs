@@ -1,6 +1,7 @@
 //! What clients see of messages, and what they do to them.
 
 mod change;
+mod history;
 mod pieces;
 mod search;
 

@@ -233,7 +233,7 @@ impl<'a> Fold<'a> {
             usage: None,
             metadata,
         };
-        let id = row_id(&view);
+        let id = row_id(&view.id, view.continues.as_ref(), &view.message_id);
         let message =
             Message { id, created_at: at, updated_at: at, ..Message::of_run(&view.id, Seq::ZERO) };
         let first = view.continues.is_some().then_some(&view.message_id);

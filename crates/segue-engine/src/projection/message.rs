@@ -190,7 +190,7 @@ pub(crate) fn text_of_message(message: &Message) -> String {
 }
 
 /// The place of a message's row among its session's.
-pub(super) fn place_of(row: &Row) -> Option<(Cell, Cell)> {
+pub(crate) fn place_of(row: &Row) -> Option<(Cell, Cell)> {
     Some((row.get(PLACE)?.clone(), row.first()?.clone()))
 }
 

@@ -148,7 +148,7 @@ pub(crate) fn start_key(tenant: &TenantId, session: &SessionId, key: &str) -> St
     format!("{tenant}/{session}/{key}")
 }
 
-pub(super) fn count(n: u64) -> Cell {
+pub(crate) fn count(n: u64) -> Cell {
     Cell::Int(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
@@ -190,10 +190,10 @@ pub(crate) fn parse_page(text: &str) -> Option<(Cell, Cell)> {
 
 /// The id under which what a run says has its row: its message's, or where that goes on with the
 /// message of another run, the one that its own would have had.
-pub(super) fn row_id(run: &RunView) -> MessageId {
-    match run.continues {
-        Some(_) => MessageId::of_run(&run.id),
-        None => run.message_id.clone(),
+pub(crate) fn row_id(run: &RunId, continues: Option<&RunId>, message: &MessageId) -> MessageId {
+    match continues {
+        Some(_) => MessageId::of_run(run),
+        None => message.clone(),
     }
 }
 

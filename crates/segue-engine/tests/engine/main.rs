@@ -11,6 +11,7 @@ mod delete;
 mod detached;
 mod faults;
 mod folding;
+mod history;
 mod merging;
 mod messages;
 mod policies;

@@ -94,8 +94,13 @@ pub enum Pull {
     Panic,
 }
 
+/// How much of the conversation the puppet is told, in bytes.
+pub const TOLD: usize = 2_000;
+
 /// The strings of one run of the puppet.
 pub struct Strings {
+    /// What it was told of the conversation.
+    pub history: Vec<Value>,
     pulls: mpsc::Sender<Pull>,
     /// The reason it was told to stop for, once it was.
     pub stopped: watch::Receiver<Option<StopReason>>,
@@ -218,12 +223,17 @@ impl Source for Puppet {
         self.merges
     }
 
+    fn history_bytes(&self) -> usize {
+        TOLD
+    }
+
     fn start(&self, input: RunInput, stop: StopSignal) -> InboundStream {
         let (sender, pulls) = mpsc::channel(64);
         let (stopped, was_stopped) = watch::channel(None);
         let (may_leave, leave) = watch::channel(self.leaves);
         let (release, released) = watch::channel(false);
-        let strings = Strings { pulls: sender, stopped: was_stopped, may_leave, released };
+        let history = input.history;
+        let strings = Strings { history, pulls: sender, stopped: was_stopped, may_leave, released };
         self.strings.lock().unwrap().insert(input.run, strings);
         self.starts.send_modify(|starts| *starts += 1);
         let playing =

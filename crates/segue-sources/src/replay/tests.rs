@@ -12,6 +12,7 @@ fn input(params: Value) -> RunInput {
         session: SessionId::parse("s").expect("valid"),
         agent: segue_core::AgentName::parse("demo").expect("valid"),
         input: Value::Null,
+        history: Vec::new(),
         params,
     }
 }

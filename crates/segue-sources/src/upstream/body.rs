@@ -11,6 +11,7 @@ use super::{
     Answer, Fault, Reader, UpstreamLimits, UpstreamSource,
     fault::message_of,
     frames::{Frames, Framing},
+    history,
 };
 
 /// How long what comes after the model's end, such as the usage, is waited for.
@@ -32,8 +33,11 @@ impl UpstreamSource {
     pub(super) async fn ask(&self, input: &RunInput) -> Result<Body, Fault> {
         let Self { spec, dialect, client } = self;
         let model = spec.model(&input.params);
-        let body = dialect.body(model, spec.system.as_deref(), &input.input);
-        let body = body.map_err(|why| Fault::new("bad_input", why))?;
+        let body = |asked: &Value| dialect.body(model, spec.system.as_deref(), asked);
+        // What cannot be said to this model any more must not be the end of the conversation.
+        let body = body(&history::asked(input))
+            .or_else(|why| history::asked_without_files(input).ok_or(why).and_then(|a| body(&a)))
+            .map_err(|why| Fault::new("bad_input", why))?;
         let body = spec.with_params(body, &input.params);
         let url = spec.url(&dialect.path(model)).map_err(|_| Fault::unreachable())?;
         let wait = spec.limits.first_byte;

@@ -7,7 +7,10 @@
 //! What an answer of before called and what that gave stand apart, in their order: a turn of the
 //! model is followed by one of results, then the model speaks on.
 
-use serde_json::Value;
+use std::borrow::Cow;
+
+use segue_core::RunInput;
+use serde_json::{Value, json};
 
 /// One turn.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +89,36 @@ impl Outcome<'_> {
     pub(super) fn text(&self) -> String {
         self.said.as_str().map_or_else(|| self.said.to_string(), str::to_owned)
     }
+}
+
+/// What a run asks: its input, after what was said in its session before.
+pub(super) fn asked(run: &RunInput) -> Cow<'_, Value> {
+    if run.history.is_empty() {
+        return Cow::Borrowed(&run.input);
+    }
+    let now = match &run.input {
+        Value::Array(items) if items.iter().any(|item| item.get("role").is_some()) => items.clone(),
+        Value::Array(items) if items.is_empty() => Vec::new(),
+        Value::Array(_) => vec![json!({"role": "user", "parts": run.input})],
+        Value::Null => Vec::new(),
+        other => vec![json!({"role": "user", "content": other})],
+    };
+    Cow::Owned(run.history.iter().cloned().chain(now).collect())
+}
+
+/// The same, but of the files in what was said before only that they were there. `None` if there
+/// are none.
+pub(super) fn asked_without_files(run: &RunInput) -> Option<Value> {
+    let is_file = |part: &Value| part["type"] == "file";
+    let mut run = run.clone();
+    let parts = run.history.iter_mut().filter_map(|turn| turn["parts"].as_array_mut()).flatten();
+    let mut files = parts.filter(|part| is_file(part)).peekable();
+    files.peek()?;
+    for part in files {
+        let media_type = part["media_type"].as_str().unwrap_or("a");
+        *part = json!({"type": "text", "text": format!("[{media_type} file, left out]")});
+    }
+    Some(asked(&run).into_owned())
 }
 
 /// The turns of a run's input, after the configured system prompt.
@@ -263,6 +296,40 @@ mod tests {
         let system = Turn::System(vec![Item::Text("be brief")]);
         let wanted = vec![system, Turn::User(vec![Item::Text("hi")])];
         assert_eq!(turns(Some("be brief"), &messages), Ok(wanted));
+    }
+
+    #[test]
+    fn what_is_asked_comes_after_what_was_said_before() {
+        let said = |role: &str, text: &str| json!({"role": role, "parts": [{"type": "text", "text": text}]});
+        let file = json!({"role": "user", "parts": [{"type": "file", "media_type": "audio/x", "url": "data:,x"}]});
+        let run = |input: Value, history: Vec<Value>| RunInput {
+            run: segue_core::RunId::parse("r").expect("valid"),
+            session: segue_core::SessionId::parse("s").expect("valid"),
+            agent: segue_core::AgentName::parse("a").expect("valid"),
+            input,
+            history,
+            params: Value::Null,
+        };
+        let before = || vec![said("user", "a"), said("assistant", "b")];
+        assert_eq!(*asked(&run(json!("hi"), Vec::new())), json!("hi"));
+        for (input, now) in [
+            (json!("hi"), vec![json!({"role": "user", "content": "hi"})]),
+            (said("user", "x")["parts"].clone(), vec![said("user", "x")]),
+            (
+                json!([said("tool", "y"), said("user", "z")]),
+                vec![said("tool", "y"), said("user", "z")],
+            ),
+            (json!([]), vec![]),
+            (json!(null), vec![]),
+        ] {
+            let wanted: Vec<Value> = before().into_iter().chain(now).collect();
+            assert_eq!(*asked(&run(input, before())), json!(wanted));
+        }
+        assert_eq!(asked_without_files(&run(json!("hi"), before())), None);
+        let asked = asked_without_files(&run(json!([file.clone()]), vec![file.clone()]));
+        let asked = asked.expect("files");
+        assert_eq!(asked[0]["parts"][0]["text"], "[audio/x file, left out]");
+        assert_eq!(asked[1], file);
     }
 
     #[test]

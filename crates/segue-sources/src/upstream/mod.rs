@@ -207,6 +207,10 @@ impl Source for UpstreamSource {
         true
     }
 
+    fn history_bytes(&self) -> usize {
+        self.spec.history_bytes
+    }
+
     /// `params` are fields of the request's body; they win over the configured ones.
     fn check(&self, params: &Value) -> Result<(), RunError> {
         spec::check_params(params).map_err(|why| RunError::new("bad_params", why))

@@ -74,6 +74,8 @@ pub struct UpstreamSpec {
     pub system: Option<String>,
     /// Fields of every request's body besides those that the dialect writes.
     pub params: Map<String, Value>,
+    /// How much of the session's conversation the model is told, in bytes; 0 for none of it.
+    pub history_bytes: usize,
     /// Times, retries and caps.
     pub limits: UpstreamLimits,
 }
@@ -97,6 +99,9 @@ pub enum UpstreamError {
     #[error("no client could be made: {0}")]
     Client(String),
 }
+
+/// About 100,000 tokens.
+const HISTORY_BYTES: usize = 400_000;
 
 /// What only a dialect writes.
 const OURS: [&str; 4] = ["stream", "messages", "input", "contents"];
@@ -133,6 +138,7 @@ impl UpstreamSpec {
             key: None,
             system: None,
             params: Map::new(),
+            history_bytes: HISTORY_BYTES,
             limits: UpstreamLimits::default(),
         }
     }

@@ -22,6 +22,7 @@ pub(crate) fn input(params: Value) -> RunInput {
         session: SessionId::parse("s").expect("valid"),
         agent: AgentName::parse("a").expect("valid"),
         input: Value::Null,
+        history: Vec::new(),
         params,
     }
 }

@@ -187,6 +187,7 @@ fn given(raw: &RawAgent) -> Vec<Given> {
         of("api_key_file", raw.api_key_file.as_ref()),
         of("system", raw.system.as_ref()),
         of("params", raw.params.as_ref()),
+        of("history_bytes", raw.history_bytes.as_ref()),
         of("first_byte_s", raw.first_byte_s.as_ref()),
         of("idle_s", raw.idle_s.as_ref()),
         of("retries", raw.retries.as_ref()),

@@ -57,6 +57,7 @@ pub(super) struct RawAgent {
     pub(super) api_key_file: At<String>,
     pub(super) system: At<String>,
     pub(super) params: At<toml::Table>,
+    pub(super) history_bytes: At<u64>,
     pub(super) first_byte_s: At<u64>,
     pub(super) idle_s: At<u64>,
     pub(super) retries: At<u64>,

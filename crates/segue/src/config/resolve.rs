@@ -463,7 +463,7 @@ mod tests {
     #[test]
     fn models_are_read_and_their_keys_are_never_shown() {
         let text = "[agents.gpt]\nkind = 'openai-chat'\nbase_url = 'http://127.0.0.1:1/v1'\n\
-                    model = 'm'\napi_key_env = 'KEY'\nsystem = 's'\nidle_s = 7\nretries = 0\n\
+                    model = 'm'\napi_key_env = 'KEY'\nsystem = 's'\nidle_s = 7\nretries = 0\nhistory_bytes = 9\n\
                     params = { temperature = 0.5, stop = ['x'] }\n\
                     [agents.claude]\nkind = 'anthropic'\nmodel = 'c'\n";
         let config = resolved(text, &vars([("KEY", " sk-secret\n")]), Flags::default()).unwrap();
@@ -472,6 +472,7 @@ mod tests {
         assert_eq!((*api, spec.base_url.as_str()), (Api::OpenAiChat, "http://127.0.0.1:1/v1"));
         assert_eq!(spec.key, Some(Secret::new("sk-secret")));
         assert_eq!((spec.system.as_deref(), spec.limits.retries), (Some("s"), 0));
+        assert_eq!(spec.history_bytes, 9);
         assert_eq!(spec.limits.idle, Duration::from_secs(7));
         let params = json!({"temperature": 0.5, "stop": ["x"]});
         assert_eq!(Value::Object(spec.params.clone()), params);
@@ -494,6 +495,10 @@ mod tests {
             ("model = ''", "segue.toml:2: agents.a: `model` must be"),
             ("model = 'm'\nbase_url = 'here'", "segue.toml:2: agents.a: `base_url` must be"),
             ("model = 'm'\nidle_s = 0", "segue.toml:4: agents.a.idle_s: 0 is not from 1"),
+            (
+                "model = 'm'\nhistory_bytes = 67108865",
+                "segue.toml:4: agents.a.history_bytes: 67108865 is over 67108864",
+            ),
             ("model = 'm'\nretries = 11", "segue.toml:4: agents.a.retries: 11 is over 10"),
             ("model = 'm'\napi_key_env = 'NO_KEY'", "segue.toml:4: agents.a.api_key_env: the env"),
             (

@@ -15,13 +15,14 @@ use super::{
 };
 
 /// The keys of such an agent besides its kind.
-pub(super) const KEYS: [&str; 9] = [
+pub(super) const KEYS: [&str; 10] = [
     "base_url",
     "model",
     "api_key_env",
     "api_key_file",
     "system",
     "params",
+    "history_bytes",
     "first_byte_s",
     "idle_s",
     "retries",
@@ -29,6 +30,9 @@ pub(super) const KEYS: [&str; 9] = [
 
 /// The longest wait that can be set, in seconds.
 const LONGEST_WAIT: u64 = 86_400;
+
+/// The most that a model can be told of a conversation, in bytes.
+const MOST_HISTORY: usize = 64 << 20;
 
 /// Reads the keys and sees that a source can be made of them.
 pub(super) fn resolve(
@@ -49,12 +53,15 @@ pub(super) fn resolve(
         retries: number(raw.retries, &format!("{key}.retries"), limits.retries, text)?,
         ..limits
     };
+    let plain = UpstreamSpec::new(base_url, model.into_inner());
+    let told = history(raw.history_bytes, &key, plain.history_bytes, text)?;
     let spec = UpstreamSpec {
+        history_bytes: told,
         key: secret(raw.api_key_env, raw.api_key_file, &key, text, env)?,
         system: raw.system.map(Spanned::into_inner),
         params: params(raw.params, &key, text)?,
         limits,
-        ..UpstreamSpec::new(base_url, model.into_inner())
+        ..plain
     };
     let bad = |error| text.bad(&raw.kind.span(), &key, &format!("{error}"));
     UpstreamSource::new(api, spec.clone()).map_err(bad)?;
@@ -80,6 +87,22 @@ fn number(value: At<u64>, key: &str, default: u32, text: &Text<'_>) -> Result<u3
     match u32::try_from(*value.get_ref()) {
         Ok(number) if number <= 10 => Ok(number),
         _ => Err(text.bad(&value.span(), key, &format!("{} is over 10", value.get_ref()))),
+    }
+}
+
+fn history(
+    value: At<u64>,
+    key: &str,
+    default: usize,
+    text: &Text<'_>,
+) -> Result<usize, ConfigError> {
+    let Some(value) = value else { return Ok(default) };
+    match usize::try_from(*value.get_ref()) {
+        Ok(bytes) if bytes <= MOST_HISTORY => Ok(bytes),
+        _ => {
+            let why = format!("{} is over {MOST_HISTORY}", value.get_ref());
+            Err(text.bad(&value.span(), &format!("{key}.history_bytes"), &why))
+        }
     }
 }
 

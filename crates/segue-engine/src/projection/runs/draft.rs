@@ -12,7 +12,7 @@ use super::super::{
     message::{StoredMessage, content, index},
     rows::{self, StoredRun},
 };
-use crate::{retention::final_fold_at, snapshot::fold_in};
+use crate::{query::RunView, retention::final_fold_at, snapshot::fold_in};
 
 /// A row is written again when its message has grown by one part in so many. What is written of a
 /// message then stays within this and one times its size.
@@ -59,7 +59,9 @@ impl Draft {
         stream: &StreamKey,
     ) -> Result<Found<Self>, ViewError> {
         let Some((tenant, run)) = stored_run(views, stream)? else { return Ok(Found::Gone) };
-        let key = rows::key(&tenant, rows::row_id(&run.view).as_str());
+        let RunView { id, continues, message_id, .. } = &run.view;
+        let row = rows::row_id(id, continues.as_ref(), message_id);
+        let key = rows::key(&tenant, row.as_str());
         let row = views.get(MESSAGES, &Cell::Text(key.clone()))?;
         let Some(stored) = row.as_ref().and_then(StoredMessage::of) else {
             return Ok(Found::Gone);
