@@ -1,7 +1,7 @@
 //! Sessions: made, changed, and written to by runs.
 
 use bytes::Bytes;
-use segue_core::{SessionId, TenantId, lifecycle::Lifecycle};
+use segue_core::{MessageId, SessionId, TenantId, lifecycle::Lifecycle};
 use segue_journal::{
     AppendError as JournalError, Batch, Committed, Epoch, Part, ReadError, StreamKey, StreamKind,
 };
@@ -42,6 +42,12 @@ pub enum SessionError {
     /// The tenant has no such session.
     #[error("there is no such session")]
     NotFound,
+    /// The session's conversation does not have the message.
+    #[error("the session has no message {0}")]
+    NoMessage(MessageId),
+    /// Only whole messages are copied.
+    #[error("the message {0} is not whole yet")]
+    NotWhole(MessageId),
     /// The engine shuts down.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -123,10 +129,27 @@ impl Engine {
         records: &[Lifecycle],
         beside: &[Part],
     ) -> Result<Committed, AppendError> {
+        let records: Vec<Bytes> = records.iter().map(Lifecycle::encode).collect();
+        let max = self.inner.settings.event_bytes;
+        if let Some(bytes) = records.iter().map(Bytes::len).find(|bytes| *bytes > max) {
+            return Err(AppendError::EventTooLarge { bytes, max });
+        }
+        self.commit_encoded(tenant, session, target, &records, beside).await
+    }
+
+    /// The same of records that the server has made and that may be of any size.
+    pub(crate) async fn commit_encoded(
+        &self,
+        tenant: &TenantId,
+        session: &SessionId,
+        target: Target,
+        records: &[Bytes],
+        beside: &[Part],
+    ) -> Result<Committed, AppendError> {
         let journal = &self.inner.journal;
         let stream = StreamKey::session(tenant, session);
         for _ in 0..RACES {
-            let mut parts = self.session_parts(tenant, session, target, records)?;
+            let mut parts = self.session_parts(tenant, session, target, records);
             parts.extend_from_slice(beside);
             let bytes = parts.iter().map(Part::bytes).sum();
             let permit = journal.reserve(&stream, bytes).await?;
@@ -144,14 +167,10 @@ impl Engine {
         tenant: &TenantId,
         session: &SessionId,
         target: Target,
-        records: &[Lifecycle],
-    ) -> Result<Vec<Part>, AppendError> {
+        records: &[Bytes],
+    ) -> Vec<Part> {
         let encode = Lifecycle::encode;
-        let mut encoded: Vec<_> = records.iter().map(encode).collect();
-        let max = self.inner.settings.event_bytes;
-        if let Some(bytes) = encoded.iter().map(Bytes::len).find(|bytes| *bytes > max) {
-            return Err(AppendError::EventTooLarge { bytes, max });
-        }
+        let mut encoded = records.to_vec();
         let stream = StreamKey::session(tenant, session);
         let exists =
             |key: &StreamKey| !matches!(self.inner.journal.info(key), Err(ReadError::NotFound(_)));
@@ -161,7 +180,7 @@ impl Engine {
             Target::Any => exists(&stream),
         };
         if appends {
-            return Ok(vec![Part::append(stream, Epoch(0), encoded)]);
+            return vec![Part::append(stream, Epoch(0), encoded)];
         }
         if target == Target::Any {
             let plain = Lifecycle::SessionChanged { title: Some(None), metadata: Some(json!({})) };
@@ -174,7 +193,7 @@ impl Engine {
         } else {
             Part::create(catalogue, Epoch(0), created)
         };
-        Ok(vec![entry, Part::create(stream, Epoch(0), encoded)])
+        vec![entry, Part::create(stream, Epoch(0), encoded)]
     }
 }
 

@@ -71,6 +71,8 @@ codes! {
     SessionExists = CONFLICT, "session_exists", "The session exists";
     SessionBusy = CONFLICT, "session_busy", "The session is busy";
     MessageExists = CONFLICT, "message_exists", "The message id was used before";
+    MessageNotWhole = CONFLICT, "message_not_whole", "The message still grows";
+    RunActive = CONFLICT, "run_active", "The run has not ended";
     RunExists = CONFLICT, "run_exists", "The run id was used before";
     SessionFull = CONFLICT, "session_full", "The session is over its limit";
     RunEnded = CONFLICT, "run_ended", "The run has ended";
@@ -276,7 +278,8 @@ impl From<SessionError> for Problem {
     fn from(error: SessionError) -> Self {
         let code = match error {
             SessionError::Exists => Code::SessionExists,
-            SessionError::NotFound => Code::NotFound,
+            SessionError::NotFound | SessionError::NoMessage(_) => Code::NotFound,
+            SessionError::NotWhole(_) => Code::MessageNotWhole,
             SessionError::ShuttingDown => Code::ShuttingDown,
             SessionError::Journal(error) => return error.into(),
             SessionError::Query(error) => return error.into(),
@@ -289,7 +292,10 @@ impl From<MessageError> for Problem {
     fn from(error: MessageError) -> Self {
         let code = match error {
             MessageError::Exists => Code::MessageExists,
-            MessageError::NotFound | MessageError::NothingToReplace(_) => Code::NotFound,
+            MessageError::NotFound | MessageError::NoRun | MessageError::NothingToReplace(_) => {
+                Code::NotFound
+            }
+            MessageError::StillRuns => Code::RunActive,
             MessageError::ShuttingDown => Code::ShuttingDown,
             MessageError::Journal(error) => return error.into(),
             MessageError::Query(error) => return error.into(),

@@ -1,13 +1,23 @@
 //! Messages that no run makes, and the deletion of any.
 
 use segue_core::{
-    MessageId, SessionId, TenantId,
+    MessageId, RunId, SessionId, TenantId,
     fold::{Message, said::Said},
     lifecycle::Lifecycle,
 };
-use segue_journal::StreamKey;
+use segue_journal::{
+    StreamKey,
+    views::{Compare, Select, Value as Cell},
+};
 
-use crate::{append::AppendError, engine::Engine, query::QueryError, sessions::Target};
+use crate::{
+    append::AppendError,
+    engine::Engine,
+    projection::{MESSAGES, message::StoredMessage},
+    query::{MAX_LIMIT, QueryError},
+    sessions::Target,
+    stop::StopRequest,
+};
 
 /// A message to make.
 #[derive(Clone, Debug)]
@@ -29,6 +39,12 @@ pub enum MessageError {
     /// The tenant has no such message.
     #[error("there is no such message")]
     NotFound,
+    /// The tenant has no such run.
+    #[error("there is no such run")]
+    NoRun,
+    /// The run takes its time to stop.
+    #[error("the run has not ended yet")]
+    StillRuns,
     /// The session has no such message that could be replaced.
     #[error("the session has no message {0} to replace")]
     NothingToReplace(MessageId),
@@ -94,6 +110,63 @@ impl Engine {
             Err(AppendError::NotFound) => Err(MessageError::NotFound),
             other => Ok(other.map(drop)?),
         }
+    }
+
+    /// Takes a run back: stops it if it has not ended, and deletes the messages that it and its input
+    /// have made, of a message that it continued only its own end. Gives their ids. The run and its
+    /// events stay.
+    pub async fn roll_back(
+        &self,
+        tenant: &TenantId,
+        run: &RunId,
+    ) -> Result<Vec<MessageId>, MessageError> {
+        let view = self.run(tenant, run).await?.ok_or(MessageError::NoRun)?;
+        if view.ended_at.is_none() {
+            let wait = Some(self.inner.settings.stop_wait);
+            // Whatever it came to, the run tells.
+            let stop = StopRequest { wait, ..StopRequest::by_user() };
+            self.stop_run(tenant, run, stop).await.ok();
+            let now = self.run(tenant, run).await?.ok_or(MessageError::NoRun)?;
+            if now.ended_at.is_none() {
+                return Err(MessageError::StillRuns);
+            }
+        }
+        let ids = self.messages_of(tenant, &view.session_id, run)?;
+        let deleted = |id: &MessageId| Lifecycle::MessageDeleted { message_id: id.clone() };
+        let records: Vec<_> = ids.iter().map(deleted).collect();
+        if records.is_empty() {
+            return Ok(ids);
+        }
+        let session = &view.session_id;
+        match self.commit_to_session(tenant, session, Target::Known, &records, &[]).await {
+            Err(AppendError::NotFound) => Err(MessageError::NoRun),
+            other => Ok(other.map(|_| ids)?),
+        }
+    }
+
+    /// The ids of the rows that a run and its input have made.
+    fn messages_of(
+        &self,
+        tenant: &TenantId,
+        session: &SessionId,
+        run: &RunId,
+    ) -> Result<Vec<MessageId>, QueryError> {
+        let text = |text: &str| Cell::Text(text.to_owned());
+        let rows = self.inner.views.select(&Select {
+            table: MESSAGES,
+            filter: vec![
+                ("tenant", Compare::Eq, text(tenant.as_str())),
+                ("session_id", Compare::Eq, text(session.as_str())),
+                ("run_id", Compare::Eq, text(run.as_str())),
+            ],
+            phrases: Vec::new(),
+            order_by: "place",
+            descending: false,
+            after: None,
+            limit: MAX_LIMIT,
+        })?;
+        let stored = rows.iter().filter_map(StoredMessage::of);
+        Ok(stored.map(|stored| stored.message.id).collect())
     }
 
     /// Whether the session has this message as part of its conversation.

@@ -111,7 +111,7 @@ impl<'a> Edits<'a> {
     /// The message goes.
     pub(super) fn delete(&mut self, within: Within<'_>, id: &MessageId) -> Result<(), ViewError> {
         let stored = self.get(within.tenant, id)?;
-        if !stored.is_some_and(|stored| stored.continues.is_none() && within.has(&stored.message)) {
+        if !stored.is_some_and(|stored| within.has(&stored.message)) {
             return Ok(());
         }
         for edit in self.by_key.values_mut() {

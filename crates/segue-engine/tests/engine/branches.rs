@@ -5,8 +5,8 @@ use segue_core::{
     fold::{Message, MessageStatus, said},
 };
 use segue_engine::{
-    CreateMessage, MessageError, MessageQuery, QueryError, RunView, SearchQuery, StartError,
-    StartRun,
+    CreateMessage, ForkSession, MessageError, MessageQuery, QueryError, RunView, SearchQuery,
+    SessionError, StartError, StartRun,
 };
 use serde_json::{Value, json};
 
@@ -192,4 +192,62 @@ async fn words_are_found_in_whole_messages_the_newest_first() {
     assert_eq!(stage.found("fox").await, ["c", "a"]);
     stage.engine.delete_session(tenant(), &session).await.unwrap();
     assert_eq!(stage.found("fox").await, Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fork_has_the_conversation_up_to_a_message_and_goes_its_own_way() {
+    let stage = Stage::new().await;
+    let first = stage.answer(request(json!("one")), "1").await;
+    stage.answer(request(json!("two")), "2").await;
+    let growing = stage.begin(request(json!("three"))).await;
+    let fork = |at: Option<&MessageId>, id: &str| {
+        let (at, id) = (at.cloned(), Some(session_id(id)));
+        let request = ForkSession { at, id, ..ForkSession::default() };
+        let stage = &stage;
+        async move { stage.engine.fork_session(tenant(), &session_id("s"), request).await }
+    };
+    let made = fork(Some(&first.message_id), "f").await.unwrap();
+    let from = json!({"session_id": "s", "message_id": first.message_id});
+    assert_eq!(made.metadata["forked_from"], from);
+    let query = |id| MessageQuery { session: Some(session_id(id)), ..MessageQuery::default() };
+    let messages = async |id| stage.engine.messages(tenant(), query(id)).await.unwrap().data;
+    let texts = async |id| {
+        let text = |message: &Message| message.parts.texts().collect::<String>();
+        messages(id).await.iter().map(text).collect::<Vec<_>>()
+    };
+    assert_eq!(texts("f").await, ["one", "1"]);
+    let copy = &messages("f").await[1];
+    assert_eq!((copy.run_id.as_ref(), copy.status), (None, MessageStatus::Complete));
+    assert_ne!(copy.id, first.message_id);
+    let input = json!("other");
+    stage.answer(StartRun { session: Some(session_id("f")), ..request(input) }, "way").await;
+    assert_eq!(texts("f").await, ["one", "1", "other", "way"]);
+    fork(None, "all").await.unwrap();
+    assert_eq!(texts("all").await, ["one", "1", "two", "2", "three"]);
+    assert_eq!(fork(None, "f").await, Err(SessionError::Exists));
+    let nobody = message_id("nobody");
+    assert_eq!(fork(Some(&nobody), "g").await, Err(SessionError::NoMessage(nobody.clone())));
+    let growing = growing.message_id;
+    assert_eq!(fork(Some(&growing), "g").await, Err(SessionError::NotWhole(growing.clone())));
+    assert_eq!(stage.engine.session(tenant(), &session_id("g")).await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_taken_back_leaves_no_message() {
+    let stage = Stage::new().await;
+    let first = stage.answer(request(json!("one")), "1").await;
+    let running = stage.begin(request(json!("two"))).await;
+    stage.append(&running.id, "2").await;
+    let deleted = stage.engine.roll_back(tenant(), &running.id).await.unwrap();
+    assert_eq!((deleted.len(), &deleted[1]), (2, &running.message_id));
+    assert_eq!(stage.texts().await, ["one", "1"]);
+    assert_eq!(stage.status(&running.id).await, "stopped");
+    assert_eq!(stage.engine.roll_back(tenant(), &running.id).await, Ok(Vec::new()));
+    let go_on = StartRun { continues: Some(first.id.clone()), ..request(Value::Null) };
+    let second = stage.answer(go_on, " more").await;
+    assert_eq!(stage.texts().await, ["one", "1 more"]);
+    stage.engine.roll_back(tenant(), &second.id).await.unwrap();
+    assert_eq!(stage.texts().await, ["one", "1"]);
+    let nobody = stage.engine.roll_back(tenant(), &run_id("nobody")).await;
+    assert_eq!(nobody, Err(MessageError::NoRun));
 }

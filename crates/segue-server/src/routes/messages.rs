@@ -6,11 +6,11 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use segue_core::{
-    MessageId, SessionId,
+    MessageId, RunId, SessionId,
     fold::{Message, Role, said},
 };
 use segue_engine::{CreateMessage, List, MessageQuery, SearchHit, SearchQuery};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -113,6 +113,20 @@ pub(super) async fn delete(
     call.principal.need_admin("the deletion of a message")?;
     call.engine().delete_message(call.tenant(), &id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Serialize)]
+pub(super) struct RolledBack {
+    deleted: Vec<MessageId>,
+}
+
+pub(super) async fn roll_back(
+    call: Call,
+    PathId(run): PathId<RunId>,
+) -> Result<Json<RolledBack>, Problem> {
+    call.principal.need_admin("the deletion of a run's messages")?;
+    let deleted = call.engine().roll_back(call.tenant(), &run).await?;
+    Ok(Json(RolledBack { deleted }))
 }
 
 pub(super) async fn search(

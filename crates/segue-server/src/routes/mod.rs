@@ -49,6 +49,7 @@ fn router(app: App) -> Router {
             get(sessions::show).patch(sessions::update).delete(sessions::delete),
         )
         .route("/v1/sessions/{sid}/runs", post(start::start))
+        .route("/v1/sessions/{sid}/fork", post(sessions::fork))
         .route("/v1/sessions/{sid}/stop", post(stop::session))
         .route("/v1/sessions/{sid}/messages", get(messages::list).post(messages::create))
         .route("/v1/messages/{mid}", get(messages::show).delete(messages::delete))
@@ -58,6 +59,7 @@ fn router(app: App) -> Router {
         .route("/v1/runs/{rid}/events", get(events::events).post(append::append))
         .route("/v1/runs/{rid}/control", get(control::control))
         .route("/v1/runs/{rid}/stop", post(stop::run))
+        .route("/v1/runs/{rid}/rollback", post(messages::roll_back))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .with_state(app)

@@ -5,8 +5,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
-use segue_core::SessionId;
-use segue_engine::{CreateSession, List, SessionQuery, SessionView, UpdateSession};
+use segue_core::{MessageId, SessionId};
+use segue_engine::{CreateSession, ForkSession, List, SessionQuery, SessionView, UpdateSession};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -60,6 +60,15 @@ pub(super) struct ListQuery {
     limit: usize,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ForkBody {
+    at: Option<MessageId>,
+    id: Option<SessionId>,
+    title: Option<String>,
+    metadata: Option<Map<String, Value>>,
+}
+
 pub(super) async fn create(
     call: Call,
     extract::Json(body): extract::Json<CreateBody>,
@@ -67,10 +76,26 @@ pub(super) async fn create(
     let CreateBody { id, title, metadata } = body;
     let request = CreateSession { id, title, metadata: metadata.map(Value::Object) };
     let session = call.engine().create_session(call.tenant(), request).await?;
+    Ok(created(&call, session))
+}
+
+/// A copy of the conversation, to go on from there another way.
+pub(super) async fn fork(
+    call: Call,
+    PathId(session): PathId<SessionId>,
+    extract::Json(body): extract::Json<ForkBody>,
+) -> Result<Response, Problem> {
+    let ForkBody { at, id, title, metadata } = body;
+    let request = ForkSession { at, id, title, metadata: metadata.map(Value::Object) };
+    let session = call.engine().fork_session(call.tenant(), &session, request).await?;
+    Ok(created(&call, session))
+}
+
+fn created(call: &Call, session: SessionView) -> Response {
     let path = format!("/v1/sessions/{}", session.id);
     let path = HeaderValue::from_str(&path).expect("an id is plain ASCII");
-    let shown = Json(Shown::new(&call, session));
-    Ok((StatusCode::CREATED, [(header::LOCATION, path)], shown).into_response())
+    let shown = Json(Shown::new(call, session));
+    (StatusCode::CREATED, [(header::LOCATION, path)], shown).into_response()
 }
 
 pub(super) async fn list(

@@ -112,3 +112,25 @@ async fn an_answer_is_regenerated_and_continued() {
     host.post("/v1/sessions/s0/runs", &nobody).await.problem(404, "not_found");
     host.end().await;
 }
+
+#[tokio::test]
+async fn a_conversation_is_forked_and_a_run_taken_back() {
+    let host = host().await;
+    let first = host.answer(json!({"input": "one"}), "1").await;
+    let second = host.answer(json!({"input": "two"}), "2").await;
+    let body = json!({"at": first["message_id"], "id": "f", "title": "Other"});
+    let made = host.post("/v1/sessions/s0/fork", &body).await;
+    assert_eq!((made.status, made.header("location")), (201, Some("/v1/sessions/f")));
+    assert_eq!((&made.json()["title"], &made.json()["id"]), (&json!("Other"), &json!("f")));
+    let copies = host.get("/v1/sessions/f/messages").await.json();
+    assert_eq!(copies["data"].as_array().expect("a list").len(), 2);
+    host.post("/v1/sessions/s0/fork", &body).await.problem(409, "session_exists");
+    host.post("/v1/sessions/no/fork", &json!({})).await.problem(404, "not_found");
+    host.post("/v1/sessions/s0/fork", &json!({"at": "no"})).await.problem(404, "not_found");
+    let path = format!("/v1/runs/{}/rollback", second["id"].as_str().expect("an id"));
+    host.post(&path, &json!({})).await.problem(403, "admin_only");
+    let back = read(host.request(Method::POST, &path).bearer_auth(TOKEN)).await;
+    assert_eq!(back.json()["deleted"].as_array().expect("a list").len(), 2);
+    assert_eq!(host.said("").await, ["one", "1"]);
+    host.end().await;
+}
