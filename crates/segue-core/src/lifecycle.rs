@@ -45,7 +45,16 @@ pub enum Lifecycle {
         /// Runs of it.
         runs: Vec<RunId>,
     },
-    /// Deletions: nothing is left of the session.
+    /// Deletions: a session is being brought in with these runs, and is to be erased if it does not
+    /// come to its end. Long lists take several records.
+    #[serde(rename = "import.begun")]
+    ImportBegun {
+        /// The session.
+        session_id: SessionId,
+        /// Its runs.
+        runs: Vec<RunId>,
+    },
+    /// Deletions: nothing is left of the session, or all of it is brought in.
     #[serde(rename = "deletion.done")]
     DeletionDone {
         /// The session.

@@ -77,10 +77,10 @@ impl RunStream {
         }
         let page = self.read(tail.next.prev(), ReadLimit { records: 1, ..ReadLimit::default() })?;
         let Some(last) = page.records.into_iter().next() else { return Ok(None) };
-        let fields = EventRecord::decode(last.bytes)
-            .ok()
-            .and_then(|record| serde_json::from_slice(record.json()).ok());
-        Ok(fields.as_ref().and_then(Outcome::from_json).map(|outcome| (outcome, last.at)))
+        let Ok(event) = EventRecord::decode(last.bytes) else { return Ok(None) };
+        let fields = serde_json::from_slice(event.json()).ok();
+        let outcome = fields.as_ref().and_then(Outcome::from_json);
+        Ok(outcome.map(|outcome| (outcome, event.time(last.at))))
     }
 
     /// A page of records from `from` on.

@@ -67,7 +67,11 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 fn hex(value: &Value) -> String {
     let mut value = value.clone();
     value.sort_all_objects();
-    let digest = Sha256::digest(value.to_string().as_bytes());
+    hex_of(&Sha256::digest(value.to_string().as_bytes()))
+}
+
+/// A digest as text.
+pub(crate) fn hex_of(digest: &[u8]) -> String {
     digest.iter().fold(String::with_capacity(2 * digest.len()), |mut text, byte| {
         text.extend([byte >> 4, byte & 0xf].map(|half| char::from(HEX[usize::from(half)])));
         text

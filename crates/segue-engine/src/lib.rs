@@ -33,6 +33,7 @@ mod start;
 mod stop;
 mod supervisor;
 mod tombstones;
+mod transfer;
 
 pub use agents::{AgentView, Agents, BuildSource, Inline, InlineError};
 pub use append::{AppendError, Appended, Pending};
@@ -55,3 +56,4 @@ pub use sessions::{CreateSession, SessionError, UpdateSession};
 pub use shutdown::ShutdownReport;
 pub use start::{StartError, StartRun, Started};
 pub use stop::{StopError, StopRequest, Stopped};
+pub use transfer::{Export, ImportError};

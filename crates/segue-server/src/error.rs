@@ -10,7 +10,8 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use segue_core::{EventError, IdError, Seq};
 use segue_engine::{
-    AppendError, DeleteError, MessageError, QueryError, SessionError, StartError, StopError,
+    AppendError, DeleteError, ImportError, MessageError, QueryError, SessionError, StartError,
+    StopError,
 };
 use segue_journal::ReadError;
 use serde_json::{Map, Value, json};
@@ -61,6 +62,9 @@ codes! {
     BadSource = BAD_REQUEST, "bad_source", "The source is malformed";
     BadParams = BAD_REQUEST, "bad_params", "The agent does not take these params";
     UnknownAgent = BAD_REQUEST, "unknown_agent", "There is no such agent";
+    /// Cut off, altered, or not an export.
+    BadImport = BAD_REQUEST, "bad_import", "The import is not a whole export";
+    NewerImport = BAD_REQUEST, "newer_import", "The export is of a newer format";
     BadToken = UNAUTHORIZED, "bad_token", "The token is not accepted";
     AdminOnly = FORBIDDEN, "admin_only", "The admin scope is needed";
     BadOrigin = FORBIDDEN, "bad_origin", "The origin is not allowed";
@@ -301,6 +305,30 @@ impl From<MessageError> for Problem {
             MessageError::Query(error) => return error.into(),
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<ImportError> for Problem {
+    fn from(error: ImportError) -> Self {
+        let code = match error {
+            ImportError::Line { .. } | ImportError::Cut { .. } | ImportError::Altered => {
+                Code::BadImport
+            }
+            ImportError::Newer { .. } => Code::NewerImport,
+            ImportError::SessionExists(_) => Code::SessionExists,
+            ImportError::RunExists(_) => Code::RunExists,
+            ImportError::MessageExists(_) => Code::MessageExists,
+            ImportError::TooLarge { .. } => Code::BodyTooLarge,
+            ImportError::ShuttingDown => Code::ShuttingDown,
+            ImportError::Journal(error) => return error.into(),
+            ImportError::Query(error) => return error.into(),
+        };
+        let problem = Self::new(code, error.to_string());
+        match error {
+            ImportError::Line { line, .. } => problem.with("line", line),
+            ImportError::RunExists(run) => problem.with("run_id", run.as_str()),
+            _ => problem,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{id::RunId, json::Fields, position::Seq, time::Timestamp};
 
 /// Appends an event with its envelope to `out`. Writes no line break.
 pub fn write_event(out: &mut BytesMut, run: &RunId, seq: Seq, at: Timestamp, event: &EventRecord) {
-    let json = event.json();
+    let (json, at) = (event.json(), event.time(at));
     out.reserve(96 + json.len());
     out.put_slice(b"{\"seq\":");
     // Writing to memory that grows does not fail.

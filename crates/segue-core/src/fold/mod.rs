@@ -271,7 +271,7 @@ impl Fold {
         at: Timestamp,
         record: &EventRecord,
     ) -> Result<(), FoldError> {
-        self.pass(seq, at)?;
+        self.pass(seq, record.time(at))?;
         match self.fold(record) {
             Ok(had_room) => {
                 self.omitted += u64::from(!had_room);

@@ -40,18 +40,20 @@ fn removal(stream: StreamKey) -> Part {
 impl Engine {
     /// Stops and erases. Ends early only when the engine goes down or its journal is gone: the next
     /// start goes on.
-    pub(super) async fn erase(self, doomed: Doomed) {
+    pub(crate) async fn erase(self, doomed: Doomed) {
         let session = doomed.session_stream();
         let runs = self.inner.supervisor.alive_in(&doomed.tenant, &session);
         join_all(runs.iter().map(stop)).await;
         self.inner.supervisor.left(&session).await;
         for runs in doomed.runs.chunks(AT_ONCE) {
-            if !self.until_done(|| self.erase_runs(&doomed.tenant, runs)).await {
+            if !self.until_done(|| self.erase_runs(&doomed, runs)).await {
                 return;
             }
         }
         if self.until_done(|| self.finish(&doomed)).await {
-            metrics::counter!("segue_sessions_erased_total").increment(1);
+            if !doomed.is_import {
+                metrics::counter!("segue_sessions_erased_total").increment(1);
+            }
             self.inner.supervisor.show(&doomed.streams());
         }
     }
@@ -79,7 +81,9 @@ impl Engine {
     }
 
     /// Erases those that are not erased yet, each in one step with its tombstone.
-    async fn erase_runs(&self, tenant: &TenantId, runs: &[RunId]) -> Result<(), JournalError> {
+    /// Ids that nobody has seen need none.
+    async fn erase_runs(&self, doomed: &Doomed, runs: &[RunId]) -> Result<(), JournalError> {
+        let tenant = &doomed.tenant;
         let (mut parts, mut main) = (Vec::with_capacity(2 * runs.len()), None);
         for run in runs {
             let stream = StreamKey::run(tenant, run);
@@ -93,7 +97,7 @@ impl Engine {
             main = Some(stream.clone());
             parts.push(removal(stream));
             let stone = tombstone(tenant, run);
-            if !exists(self, &stone) {
+            if !doomed.is_import && !exists(self, &stone) {
                 parts.push(closed(stone));
             }
         }
@@ -109,21 +113,27 @@ impl Engine {
         let deletions = StreamKey::deletions(&doomed.tenant);
         let done = encode(&[Lifecycle::DeletionDone { session_id: session_id.clone() }]);
         let erased = encode(&[Lifecycle::SessionErased { session_id }]);
-        let mut parts = vec![
-            Part::append(deletions.clone(), Epoch(0), done),
-            Part::append(StreamKey::catalogue(&doomed.tenant), Epoch(0), erased),
-        ];
+        let mut parts = vec![Part::append(deletions.clone(), Epoch(0), done)];
+        if !doomed.is_import {
+            parts.push(Part::append(StreamKey::catalogue(&doomed.tenant), Epoch(0), erased));
+        }
         let session = doomed.session_stream();
-        if exists(self, &session) {
+        // That of an import is made by what ends it, so it is somebody else's if there is one.
+        if !doomed.is_import && exists(self, &session) {
             parts.push(removal(session.clone()));
         }
         let mut pending = self.inner.deletions.0.lock().await;
         self.commit(&session, parts).await?;
+        self.done(&deletions, &mut pending).await;
+        Ok(())
+    }
+
+    /// One is done.
+    pub(super) async fn done(&self, deletions: &StreamKey, pending: &mut usize) {
         *pending = pending.saturating_sub(1);
         if *pending == 0 {
-            self.forget_done(&deletions).await;
+            self.forget_done(deletions).await;
         }
-        Ok(())
     }
 
     /// No start has to read what is done. Called while nothing is begun.

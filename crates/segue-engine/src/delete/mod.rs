@@ -53,10 +53,12 @@ pub enum DeleteError {
 
 /// A session to erase, with all of its runs.
 #[derive(Clone)]
-struct Doomed {
-    tenant: TenantId,
-    session: SessionId,
-    runs: Vec<RunId>,
+pub(crate) struct Doomed {
+    pub(crate) tenant: TenantId,
+    pub(crate) session: SessionId,
+    pub(crate) runs: Vec<RunId>,
+    /// It is an import that has not come to its end: nobody has seen it, and its ids stay free.
+    is_import: bool,
 }
 
 /// How many runs a record of a deletion names at most.
@@ -65,21 +67,29 @@ const RUNS_A_RECORD: usize = 1000;
 const RACES: usize = 8;
 
 impl Doomed {
-    fn session_stream(&self) -> StreamKey {
+    pub(crate) fn import(tenant: TenantId, session: SessionId, runs: Vec<RunId>) -> Self {
+        Self { tenant, session, runs, is_import: true }
+    }
+
+    pub(crate) fn session_stream(&self) -> StreamKey {
         StreamKey::session(&self.tenant, &self.session)
     }
 
     /// Everything that is hidden, the session first.
-    fn streams(&self) -> Vec<StreamKey> {
+    pub(crate) fn streams(&self) -> Vec<StreamKey> {
         let runs = self.runs.iter().map(|run| StreamKey::run(&self.tenant, run));
         std::iter::once(self.session_stream()).chain(runs).collect()
     }
 
     /// The records that a restart goes on from.
     fn begun(&self) -> Vec<Lifecycle> {
-        let begun = |runs: &[RunId]| Lifecycle::DeletionBegun {
-            session_id: self.session.clone(),
-            runs: runs.to_vec(),
+        let begun = |runs: &[RunId]| {
+            let (session_id, runs) = (self.session.clone(), runs.to_vec());
+            if self.is_import {
+                Lifecycle::ImportBegun { session_id, runs }
+            } else {
+                Lifecycle::DeletionBegun { session_id, runs }
+            }
         };
         let chunks = self.runs.chunks(RUNS_A_RECORD).map(begun);
         if self.runs.is_empty() { vec![begun(&[])] } else { chunks.collect() }
@@ -133,7 +143,7 @@ impl Engine {
         // Of those who came before it was hidden the creation is awaited, so that none is missed.
         self.inner.supervisor.settled(&stream).await;
         let runs = self.every_run(&tenant, &session).await?;
-        let doomed = Doomed { tenant, session, runs };
+        let doomed = Doomed { tenant, session, runs, is_import: false };
         let streams = doomed.streams();
         self.inner.supervisor.hide(&streams);
         let begun = self.commit_deletion(&doomed).await;
@@ -189,6 +199,43 @@ impl Engine {
         Err(AppendError::Retry.into())
     }
 
+    /// Says durably that an import is under way.
+    pub(crate) async fn begin_import(&self, doomed: &Doomed) -> Result<(), AppendError> {
+        let mut pending = self.inner.deletions.0.lock().await;
+        let stream = StreamKey::deletions(&doomed.tenant);
+        let parts = vec![self.to_shared(stream, encode(&doomed.begun()))];
+        self.commit(&doomed.session_stream(), parts).await.map_err(AppendError::from)?;
+        *pending += 1;
+        Ok(())
+    }
+
+    /// The import is there, with these parts.
+    pub(crate) async fn finish_import(
+        &self,
+        doomed: &Doomed,
+        parts: Vec<Part>,
+    ) -> Result<(), JournalError> {
+        let session_id = doomed.session.clone();
+        let done = encode(&[Lifecycle::DeletionDone { session_id: session_id.clone() }]);
+        let created = encode(&[Lifecycle::SessionCreated { session_id }]);
+        let deletions = StreamKey::deletions(&doomed.tenant);
+        let mut pending = self.inner.deletions.0.lock().await;
+        for _ in 0..RACES {
+            let done = Part::append(deletions.clone(), Epoch(0), done.clone());
+            let entry = self.to_shared(StreamKey::catalogue(&doomed.tenant), created.clone());
+            let parts = parts.iter().cloned().chain([done, entry]).collect();
+            match self.commit(&doomed.session_stream(), parts).await {
+                Err(JournalError::Exists(key)) if key.kind() == StreamKind::Catalogue => {}
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    self.done(&deletions, &mut pending).await;
+                    return Ok(());
+                }
+            }
+        }
+        Err(JournalError::Exists(deletions))
+    }
+
     /// An append to a stream that is made when it is needed first.
     fn to_shared(&self, stream: StreamKey, records: Vec<bytes::Bytes>) -> Part {
         match self.inner.journal.info(&stream) {
@@ -197,7 +244,11 @@ impl Engine {
         }
     }
 
-    async fn commit(&self, main: &StreamKey, parts: Vec<Part>) -> Result<(), JournalError> {
+    pub(crate) async fn commit(
+        &self,
+        main: &StreamKey,
+        parts: Vec<Part>,
+    ) -> Result<(), JournalError> {
         let journal = &self.inner.journal;
         let bytes = parts.iter().map(Part::bytes).sum();
         let permit = journal.reserve(main, bytes).await;

@@ -62,7 +62,10 @@ fn begun(
             let record = EventRecord::decode(record.bytes).ok();
             match record.as_ref().and_then(Lifecycle::from_record) {
                 Some(Lifecycle::DeletionBegun { session_id, runs }) => {
-                    begin(&mut found, tenant, session_id, runs);
+                    begin(&mut found, tenant, session_id, runs, false);
+                }
+                Some(Lifecycle::ImportBegun { session_id, runs }) => {
+                    begin(&mut found, tenant, session_id, runs, true);
                 }
                 Some(Lifecycle::DeletionDone { session_id }) => {
                     found.retain(|doomed| doomed.session != session_id);
@@ -74,9 +77,15 @@ fn begun(
 }
 
 /// The records of one deletion follow each other in one batch.
-fn begin(found: &mut Vec<Doomed>, tenant: &TenantId, session: SessionId, mut runs: Vec<RunId>) {
+fn begin(
+    found: &mut Vec<Doomed>,
+    tenant: &TenantId,
+    session: SessionId,
+    mut runs: Vec<RunId>,
+    is_import: bool,
+) {
     match found.iter_mut().find(|doomed| doomed.session == session) {
         Some(doomed) => doomed.runs.append(&mut runs),
-        None => found.push(Doomed { tenant: tenant.clone(), session, runs }),
+        None => found.push(Doomed { tenant: tenant.clone(), session, runs, is_import }),
     }
 }

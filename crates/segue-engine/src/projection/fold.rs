@@ -100,9 +100,10 @@ impl<'a> Fold<'a> {
         stream: &StreamKey,
         record: Record,
     ) -> Result<(), ViewError> {
-        let (at, seq) = (record.at, record.seq);
-        let lifecycle = EventRecord::decode(record.bytes).ok();
-        let lifecycle = lifecycle.as_ref().and_then(Lifecycle::from_record);
+        let seq = record.seq;
+        let event = EventRecord::decode(record.bytes).ok();
+        let at = event.as_ref().map_or(record.at, |event| event.time(record.at));
+        let lifecycle = event.as_ref().and_then(Lifecycle::from_record);
         if let Some(lifecycle) = lifecycle {
             if stream.kind() == StreamKind::Catalogue {
                 return self.catalogue(tenant, lifecycle);
@@ -190,6 +191,7 @@ impl<'a> Fold<'a> {
             | Lifecycle::SessionErased { .. }
             | Lifecycle::DeletionBegun { .. }
             | Lifecycle::DeletionDone { .. }
+            | Lifecycle::ImportBegun { .. }
             | Lifecycle::Unknown => {}
         }
         Ok(())

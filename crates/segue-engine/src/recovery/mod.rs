@@ -27,6 +27,10 @@ pub(crate) async fn recover(engine: &Engine) -> Result<(), OpenError> {
     let mut tickets = Vec::with_capacity(open.len());
     let mut going_on = Vec::new();
     for stream in open {
+        // It is about to be erased.
+        if engine.inner.supervisor.is_gone(&stream) {
+            continue;
+        }
         match recover_run(engine, &stream).await {
             Ok(Recovered::Ends(ticket)) => tickets.push((stream, ticket)),
             Ok(Recovered::GoesOn(run)) => going_on.push(*run),

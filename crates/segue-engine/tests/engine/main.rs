@@ -27,3 +27,4 @@ mod snapshot;
 mod stop;
 mod support;
 mod terminal;
+mod transfer;

@@ -17,6 +17,7 @@ mod sessions;
 mod start;
 mod stop;
 mod stream;
+mod transfer;
 
 use axum::{
     Router,
@@ -49,6 +50,8 @@ fn router(app: App) -> Router {
             get(sessions::show).patch(sessions::update).delete(sessions::delete),
         )
         .route("/v1/sessions/{sid}/runs", post(start::start))
+        .route("/v1/sessions/{sid}/export", get(transfer::export))
+        .route("/v1/import", post(transfer::import))
         .route("/v1/sessions/{sid}/fork", post(sessions::fork))
         .route("/v1/sessions/{sid}/stop", post(stop::session))
         .route("/v1/sessions/{sid}/messages", get(messages::list).post(messages::create))

@@ -91,7 +91,7 @@ pub(super) async fn fork(
     Ok(created(&call, session))
 }
 
-fn created(call: &Call, session: SessionView) -> Response {
+pub(super) fn created(call: &Call, session: SessionView) -> Response {
     let path = format!("/v1/sessions/{}", session.id);
     let path = HeaderValue::from_str(&path).expect("an id is plain ASCII");
     let shown = Json(Shown::new(call, session));
