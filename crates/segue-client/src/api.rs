@@ -24,6 +24,10 @@ pub struct StartRun {
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<MessageId>,
+    #[serde(skip_serializing_if = "Option::is_none", rename = "continue")]
+    continues: Option<RunId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     run_id: Option<RunId>,
@@ -57,6 +61,20 @@ impl StartRun {
     #[must_use]
     pub fn input(mut self, input: impl Into<Value>) -> Self {
         self.input = Some(input.into());
+        self
+    }
+
+    /// A message of the session: it and those after it are superseded by what this start makes.
+    #[must_use]
+    pub fn replaces(mut self, message: MessageId) -> Self {
+        self.replaces = Some(message);
+        self
+    }
+
+    /// A run of the session that has ended, whose message the new one goes on with.
+    #[must_use]
+    pub fn continues(mut self, run: RunId) -> Self {
+        self.continues = Some(run);
         self
     }
 
@@ -143,6 +161,55 @@ pub struct Run {
     /// What its start said of it.
     #[serde(default)]
     pub metadata: Option<Value>,
+}
+
+/// Which messages of a session to list.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MessageFilter {
+    /// Only of who has this role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Also those that others took the place of.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub superseded: bool,
+    /// `asc`, the oldest first, or `desc`; the server's default is the former.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
+    /// Where [`List::next`] says that it goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// What to look for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SearchFilter {
+    /// Words that all have to be there, `"words in quotation marks"`, `begin*`.
+    pub q: String,
+    /// Only in this session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// Where [`List::next`] says that it goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// A message that was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its session.
+    #[serde(default)]
+    pub session_id: Option<SessionId>,
+    /// The run that made it, or that it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<RunId>,
+    /// Who says it.
+    pub role: String,
+    /// What it says where it was found.
+    pub snippet: String,
+    /// When it was made.
+    pub created_at: Timestamp,
 }
 
 /// A session, as the server shows it.

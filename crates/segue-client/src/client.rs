@@ -7,11 +7,14 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
     redirect::Policy,
 };
-use segue_core::{Cursor, RunId, SessionId};
+use segue_core::{Cursor, RunId, SessionId, fold::Message};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    api::{Agent, Appended, List, Run, RunFilter, Session, StartRun, Stopped, Wait},
+    api::{
+        Agent, Appended, Found, List, MessageFilter, Run, RunFilter, SearchFilter, Session,
+        StartRun, Stopped, Wait,
+    },
     attach::Attachment,
     error::{ClientError, Problem},
     produce::{Identity, Producer},
@@ -89,6 +92,21 @@ impl Client {
     pub async fn sessions(&self, after: Option<&str>) -> Result<List<Session>, ClientError> {
         let request = self.request(Method::GET, &["v1", "sessions"]);
         self.call(request.query(&after.map(|after| ("after", after)).as_slice())).await
+    }
+
+    /// A page of the messages of a session, in its order.
+    pub async fn messages(
+        &self,
+        session: &SessionId,
+        filter: &MessageFilter,
+    ) -> Result<List<Message>, ClientError> {
+        let path = ["v1", "sessions", session.as_str(), "messages"];
+        self.call(self.request(Method::GET, &path).query(filter)).await
+    }
+
+    /// A page of the messages that say something, the newest first.
+    pub async fn search(&self, filter: &SearchFilter) -> Result<List<Found>, ClientError> {
+        self.call(self.request(Method::GET, &["v1", "search"]).query(filter)).await
     }
 
     /// The agents that runs can be started from.

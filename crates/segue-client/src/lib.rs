@@ -18,11 +18,16 @@ mod produce;
 mod retry;
 mod sse;
 mod timing;
+mod transfer;
 
-pub use api::{Agent, Appended, List, Run, RunFilter, Session, StartFrom, StartRun, Stopped, Wait};
+pub use api::{
+    Agent, Appended, Found, List, MessageFilter, Run, RunFilter, SearchFilter, Session, StartFrom,
+    StartRun, Stopped, Wait,
+};
 pub use attach::{Attached, Attachment, Ended, Gap, Reconnecting, RunEvent, Snapshot};
 pub use backoff::Backoff;
 pub use client::Client;
 pub use error::{ClientError, Problem, TransportError};
 pub use produce::{Identity, Produced, Producer};
 pub use timing::{Jitter, Timing};
+pub use transfer::Export;

@@ -16,9 +16,11 @@ mod check;
 mod completions;
 mod config;
 mod exec;
+mod export;
 mod follow;
 mod keys;
 mod look;
+mod messages;
 mod printer;
 mod push;
 mod render;
@@ -70,6 +72,12 @@ enum Command {
     Runs(runs::Args),
     /// List sessions, the newest first
     Sessions(sessions::Args),
+    /// List the messages of a session, or find messages
+    Messages(messages::Args),
+    /// Write a session with its runs as NDJSON
+    Export(export::ExportArgs),
+    /// Bring in a session that was exported, whole or not at all
+    Import(export::ImportArgs),
     /// Stop a run
     Stop(stop::Args),
     /// Verify the journal of a data folder that no server uses
@@ -92,6 +100,9 @@ impl Command {
             Self::Push(args) => Some(&args.server),
             Self::Runs(args) => Some(&args.server),
             Self::Sessions(args) => Some(&args.server),
+            Self::Messages(args) => Some(&args.server),
+            Self::Export(args) => Some(&args.server),
+            Self::Import(args) => Some(&args.server),
             Self::Stop(args) => Some(&args.server),
             Self::Serve(_)
             | Self::Check(_)
@@ -110,6 +121,9 @@ impl Command {
             Self::Push(args) => block_on(push::run(args)),
             Self::Runs(args) => block_on(runs::run(args)),
             Self::Sessions(args) => block_on(sessions::run(args)),
+            Self::Messages(args) => block_on(messages::run(args)),
+            Self::Export(args) => block_on(export::export(args)),
+            Self::Import(args) => block_on(export::import(args)),
             Self::Stop(args) => block_on(stop::run(args)),
             Self::Check(args) => check::run(&args),
             Self::Config(args) => config::run(args),

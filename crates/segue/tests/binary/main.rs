@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod commands;
+mod conversation;
 mod crash;
 mod curl;
 mod exec;
