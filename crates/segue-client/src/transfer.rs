@@ -1,9 +1,13 @@
 //! Sessions from one server to another.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use futures_core::Stream;
 use reqwest::{Body, Method, Response, header::CONTENT_TYPE};
 use segue_core::SessionId;
+use serde::Deserialize;
+use serde_json::json;
 
 use crate::{
     api::Session,
@@ -27,6 +31,19 @@ impl Client {
     pub async fn export(&self, session: &SessionId) -> Result<Export, ClientError> {
         let path = ["v1", "sessions", session.as_str(), "export"];
         Ok(Export(accepted(self.request(Method::GET, &path).send().await?).await?))
+    }
+
+    /// Makes the server copy everything into a new folder of its own, given from the root. Gives the
+    /// bytes. Needs the admin scope.
+    pub async fn backup(&self, to: &Path) -> Result<u64, ClientError> {
+        #[derive(Deserialize)]
+        struct Backed {
+            bytes: u64,
+        }
+        let request = self.request(Method::POST, &["v1", "backup"]);
+        let response = request.json(&json!({"to": to})).send().await?;
+        let Backed { bytes } = accepted(response).await?.json().await?;
+        Ok(bytes)
     }
 
     /// Imports what an export gave, whole or not at all. Needs the admin scope.

@@ -1,10 +1,10 @@
 //! The engine: everything below a server, as one handle.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use segue_core::{Clock, Timestamp, limits};
 use segue_journal::{
-    Journal, ReadError,
+    BackupError, Journal, ReadError,
     views::{ViewError, ViewStore},
 };
 use tokio::sync::OnceCell;
@@ -148,6 +148,12 @@ impl Engine {
     /// The agents as clients see them.
     pub fn agents(&self) -> Vec<AgentView> {
         self.inner.agents.views()
+    }
+
+    /// Copies everything that is acknowledged into a new folder, while the engine goes on. Gives its
+    /// bytes.
+    pub async fn backup(&self, to: PathBuf) -> Result<u64, BackupError> {
+        self.inner.journal.backup(to).await
     }
 
     /// The numbers this engine runs with.

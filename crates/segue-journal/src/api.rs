@@ -10,6 +10,12 @@
 //! A stream is an ordered, append-only list of records, dense from 1, open or closed. An empty
 //! stream has `next = 1`. Nothing here knows what the bytes mean.
 
+use std::{
+    future::{self, Future},
+    path::PathBuf,
+    pin::Pin,
+};
+
 use bytes::Bytes;
 use segue_core::{ProducerId, Seq, Timestamp};
 
@@ -228,6 +234,34 @@ pub enum ReserveError {
     Poisoned(String),
 }
 
+/// Why there is no backup. Nothing of it is left.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackupError {
+    /// Something of that name is there.
+    #[error("{} exists already", .0.display())]
+    Exists(PathBuf),
+    /// A file could not be read or written.
+    #[error("{} cannot be written: {what}", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What went wrong.
+        what: String,
+    },
+    /// The cold store could not be copied.
+    #[error("the cold store cannot be copied: {0}")]
+    Cold(String),
+    /// The journal was closed or failed meanwhile.
+    #[error("the journal is closed")]
+    Closed,
+    /// This journal has no files.
+    #[error("this journal cannot be copied")]
+    Unsupported,
+}
+
+/// The future of a backup: its bytes.
+pub type Backup = Pin<Box<dyn Future<Output = Result<u64, BackupError>> + Send>>;
+
 /// Why a read gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -348,6 +382,14 @@ pub trait Journal: Send + Sync + 'static {
 
     /// The cache of ready frames. May be emptied at any time without changing behaviour.
     fn frames(&self) -> &FrameCache;
+
+    /// Copies everything that is acknowledged into a new folder, of which a journal can be opened,
+    /// and gives its bytes. Goes on while batches are taken; what is acknowledged meanwhile may be in
+    /// it.
+    fn backup(&self, to: PathBuf) -> Backup {
+        drop(to);
+        Box::pin(future::ready(Err(BackupError::Unsupported)))
+    }
 
     /// The run streams that are open: what recovery has to look at.
     fn open_runs(&self) -> Vec<StreamKey>;

@@ -21,9 +21,9 @@ mod sync;
 pub mod views;
 
 pub use api::{
-    AppendError, Batch, Committed, Journal, Op, Page, Part, PartResult, Permit, Position,
-    ProducerClaim, ProducerState, ReadError, ReadLimit, Record, ReserveError, StreamInfo, Tail,
-    Ticket,
+    AppendError, Backup, BackupError, Batch, Committed, Journal, Op, Page, Part, PartResult,
+    Permit, Position, ProducerClaim, ProducerState, ReadError, ReadLimit, Record, ReserveError,
+    StreamInfo, Tail, Ticket,
 };
 pub use cache::FrameCache;
 pub use doorbell::{Doorbell, Follower, Listener, Shard};

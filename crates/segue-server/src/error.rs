@@ -13,7 +13,7 @@ use segue_engine::{
     AppendError, DeleteError, ImportError, MessageError, QueryError, SessionError, StartError,
     StopError,
 };
-use segue_journal::ReadError;
+use segue_journal::{BackupError, ReadError};
 use serde_json::{Map, Value, json};
 
 use crate::routes::cursor::CursorRefusal;
@@ -74,6 +74,8 @@ codes! {
     NotAcceptable = NOT_ACCEPTABLE, "not_acceptable", "No acceptable form";
     SessionExists = CONFLICT, "session_exists", "The session exists";
     SessionBusy = CONFLICT, "session_busy", "The session is busy";
+    BackupExists = CONFLICT, "backup_exists", "Something of that name is there";
+    BadBackup = CONFLICT, "bad_backup", "The backup cannot be made there";
     MessageExists = CONFLICT, "message_exists", "The message id was used before";
     MessageNotWhole = CONFLICT, "message_not_whole", "The message still grows";
     RunActive = CONFLICT, "run_active", "The run has not ended";
@@ -329,6 +331,19 @@ impl From<ImportError> for Problem {
             ImportError::RunExists(run) => problem.with("run_id", run.as_str()),
             _ => problem,
         }
+    }
+}
+
+impl From<BackupError> for Problem {
+    fn from(error: BackupError) -> Self {
+        let code = match error {
+            BackupError::Exists(_) => Code::BackupExists,
+            BackupError::Io { .. } => Code::BadBackup,
+            BackupError::Cold(_) => Code::Unavailable,
+            BackupError::Closed => Code::ShuttingDown,
+            BackupError::Unsupported => Code::BadBackup,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -199,6 +199,23 @@ impl Cold {
         Ok(connection)
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Copies what there is into a new file, durably, and gives its bytes. Zero: nothing was ever
+    /// packed.
+    pub(crate) fn copy(&self, to: &Path) -> Result<u64, ColdError> {
+        let writer = held(&self.writer);
+        let Some(connection) = writer.as_ref() else { return Ok(0) };
+        make_private(to)?;
+        connection.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
+        let file = std::fs::File::open(to)?;
+        file.sync_all()?;
+        Ok(file.metadata()?.len())
+    }
+
     /// Copies everything into the main file and syncs it: after it nothing depends on a log whose
     /// sync may have failed in an earlier process. `false`: somebody reads the file just now.
     pub(crate) fn settle(&self) -> Result<bool, ColdError> {

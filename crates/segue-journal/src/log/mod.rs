@@ -11,6 +11,7 @@
 //! `docs/format.md` has every byte. The writer is a state machine that a thread drives, or a
 //! test. The keeper does what the writer shall not wait for.
 
+mod backup;
 mod check;
 mod chores;
 mod commit;
@@ -40,11 +41,12 @@ use std::{
 };
 
 use segue_core::{Clock, ProducerId, Seq};
+use tokio::sync::oneshot;
 
 use crate::{
     api::{
-        Batch, Journal, Page, Permit, Position, ProducerState, ReadError, ReadLimit, StreamInfo,
-        Ticket,
+        Backup, BackupError, Batch, Journal, Page, Permit, Position, ProducerState, ReadError,
+        ReadLimit, StreamInfo, Ticket,
     },
     cache::{self, FrameCache},
     cold::{Cold, ColdError},
@@ -402,6 +404,12 @@ impl Journal for Log {
 
     fn frames(&self) -> &FrameCache {
         &self.store.frames
+    }
+
+    fn backup(&self, to: PathBuf) -> Backup {
+        let (answer, made) = oneshot::channel();
+        self.store.packing.ask_backup(backup::Asked { to, answer });
+        Box::pin(async { made.await.unwrap_or(Err(BackupError::Closed)) })
     }
 
     fn open_runs(&self) -> Vec<StreamKey> {

@@ -15,7 +15,7 @@ use std::{io, path::Path, sync::Arc};
 use segue_core::{Seq, Timestamp};
 
 use super::{
-    Durability, OpenError, Step,
+    Durability, OpenError, Step, backup,
     commit::{Extent, Frame, RecordSeed},
     find::find_sealed,
     index::{Entry, IndexError, Sealed},
@@ -84,6 +84,7 @@ pub(crate) fn run(store: &Store) {
             }
         }
     });
+    store.packing.refuse_backups();
     store.packing.tell_writer();
 }
 
@@ -91,9 +92,14 @@ pub(crate) fn run(store: &Store) {
 /// back. While the writer may wait for it, packing goes first.
 pub(crate) fn step(store: &Store) -> Step {
     if store.failed().is_some() {
+        store.packing.refuse_backups();
         return Step::Closed;
     }
     if unlink(store) {
+        store.packing.tell_writer();
+        return Step::Worked;
+    }
+    if backup::step(store) {
         store.packing.tell_writer();
         return Step::Worked;
     }

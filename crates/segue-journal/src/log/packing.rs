@@ -2,6 +2,7 @@
 //! writer's waiting for room in a full hot tier.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +12,7 @@ use std::{
 
 use segue_core::Clock;
 
-use super::{chores::Chores, pause::Pause, store::Store};
+use super::{backup::Asked, chores::Chores, pause::Pause, store::Store};
 use crate::{cold::Erasure, sync::held};
 
 /// Erasures that are remembered. Those beyond it are done when their segment is packed, as all
@@ -32,6 +33,9 @@ pub(crate) struct Packing {
     /// A thread packs, so that waiting for it has an end.
     pub(crate) threaded: AtomicBool,
     erasures: Mutex<Vec<Erasure>>,
+    backups: Mutex<VecDeque<Asked>>,
+    /// A backup is being made, and nothing is packed.
+    pub(crate) copying: AtomicBool,
     /// Held by who waits, for nothing else.
     waiting: Mutex<()>,
     packed: Condvar,
@@ -42,6 +46,25 @@ impl Packing {
     pub(crate) fn erase(&self, erasure: Erasure) {
         self.put_back(vec![erasure]);
         self.chores.wake();
+    }
+
+    /// Asks for a backup.
+    pub(crate) fn ask_backup(&self, asked: Asked) {
+        held(&self.backups).push_back(asked);
+        self.chores.wake();
+        if self.chores.stopped() {
+            self.refuse_backups();
+        }
+    }
+
+    /// The oldest backup that was asked for.
+    pub(crate) fn take_backup(&self) -> Option<Asked> {
+        held(&self.backups).pop_front()
+    }
+
+    /// Nobody will make a backup any more.
+    pub(crate) fn refuse_backups(&self) {
+        held(&self.backups).clear();
     }
 
     /// What was asked for.
@@ -100,6 +123,7 @@ impl Store {
     fn is_hot_full(&self) -> bool {
         let packing = &self.packing;
         if !packing.threaded.load(Ordering::Relaxed)
+            || packing.copying.load(Ordering::Acquire)
             || self.closing()
             || self.failed().is_some()
             || packing.pause.left(&*self.clock).is_some()

@@ -52,6 +52,7 @@ fn router(app: App) -> Router {
         .route("/v1/sessions/{sid}/runs", post(start::start))
         .route("/v1/sessions/{sid}/export", get(transfer::export))
         .route("/v1/import", post(transfer::import))
+        .route("/v1/backup", post(transfer::backup))
         .route("/v1/sessions/{sid}/fork", post(sessions::fork))
         .route("/v1/sessions/{sid}/stop", post(stop::session))
         .route("/v1/sessions/{sid}/messages", get(messages::list).post(messages::create))

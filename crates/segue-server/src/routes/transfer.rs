@@ -1,23 +1,25 @@
-//! `GET /v1/sessions/{sid}/export` and `POST /v1/import`.
+//! `GET /v1/sessions/{sid}/export`, `POST /v1/import` and `POST /v1/backup`.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use axum::{
+    Json,
     body::Body,
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 use segue_core::SessionId;
 use segue_engine::Export;
+use serde::{Deserialize, Serialize};
 
 use super::sessions::created;
 use crate::{
     app::{App, Call},
     error::{Code, Problem},
-    extract::{Media, PathId, bad_content_type},
+    extract::{self, Media, PathId, bad_content_type},
 };
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
@@ -51,6 +53,32 @@ async fn next_lines(mut export: Export) -> io::Result<Option<(Bytes, Export)>> {
 
 fn gone(_: tokio::task::JoinError) -> Problem {
     Problem::new(Code::Internal, "the export broke off")
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackupBody {
+    /// A folder of the server's that does not exist yet, from the root.
+    to: PathBuf,
+}
+
+#[derive(Serialize)]
+pub(super) struct Backed {
+    to: PathBuf,
+    bytes: u64,
+}
+
+/// A copy of everything that is acknowledged, into a folder of which a server can be started.
+pub(super) async fn backup(
+    call: Call,
+    extract::Json(body): extract::Json<BackupBody>,
+) -> Result<Response, Problem> {
+    call.principal.need_admin("a backup")?;
+    if !body.to.is_absolute() {
+        return Err(Problem::new(Code::Malformed, "`to` is a path from the root"));
+    }
+    let bytes = call.engine().backup(body.to.clone()).await?;
+    Ok((StatusCode::CREATED, Json(Backed { to: body.to, bytes })).into_response())
 }
 
 /// All of it is there when this answers, or nothing.

@@ -11,6 +11,7 @@
 
 mod attach;
 mod background;
+mod backup;
 mod chat;
 mod check;
 mod completions;
@@ -78,6 +79,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Bring in a session that was exported, whole or not at all
     Import(export::ImportArgs),
+    /// Copy everything into a new folder, while the server goes on
+    Backup(backup::Args),
     /// Stop a run
     Stop(stop::Args),
     /// Verify the journal of a data folder that no server uses
@@ -103,6 +106,7 @@ impl Command {
             Self::Messages(args) => Some(&args.server),
             Self::Export(args) => Some(&args.server),
             Self::Import(args) => Some(&args.server),
+            Self::Backup(args) => Some(&args.server),
             Self::Stop(args) => Some(&args.server),
             Self::Serve(_)
             | Self::Check(_)
@@ -124,6 +128,7 @@ impl Command {
             Self::Messages(args) => block_on(messages::run(args)),
             Self::Export(args) => block_on(export::export(args)),
             Self::Import(args) => block_on(export::import(args)),
+            Self::Backup(args) => block_on(backup::run(args)),
             Self::Stop(args) => block_on(stop::run(args)),
             Self::Check(args) => check::run(&args),
             Self::Config(args) => config::run(args),

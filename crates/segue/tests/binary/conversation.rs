@@ -94,3 +94,32 @@ fn ten_turns_over_two_kills_are_the_same_conversation_everywhere() {
     let refused = post(&there.address, "/v1/import", &"{}").send();
     assert_eq!(refused.status, 403);
 }
+
+#[test]
+fn a_backup_is_made_beside_a_server_that_goes_on_and_can_be_served() {
+    let home = Home::new();
+    let server = Server::start(&home);
+    turn(&home, &server, 1, &json!({"input": "one"}));
+    server.start_run("open", &json!({"agent": "push", "run_id": "open"}));
+    server.append("open", &json!({"type": "text.delta", "part": "p", "text": "half"}));
+    let other = Home::new();
+    let to = other.data();
+    std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+    let to = to.to_str().unwrap();
+    let made = home.run(&["backup", to], "");
+    assert_eq!(made.code, Some(0), "{made:?}");
+    turn(&home, &server, 2, &json!({"input": "two"}));
+    let again = home.run(&["backup", to], "");
+    assert_eq!(again.code, Some(1));
+    assert!(again.err.contains("exists already"), "{}", again.err);
+    assert_eq!(other.run(&["check", "--data", to], "").code, Some(0));
+    let copy = Server::start(&other);
+    assert_eq!(texts(&messages(&other, &["talk"])), ["one", "answer 1 is whole"]);
+    assert_eq!(
+        (&copy.run("open")["status"], copy.text("open")),
+        (&json!("interrupted"), "half".into())
+    );
+    assert_eq!(server.run("open")["status"], "running");
+    let refused = server.post("/v1/backup", &json!({"to": "/tmp/x"}));
+    assert_eq!((refused.status, refused.code().as_str()), (403, "admin_only"));
+}

@@ -1,3 +1,4 @@
+mod backup;
 mod codec;
 mod conformance;
 mod crash;

@@ -29,7 +29,7 @@ impl Clock for Broken {
     }
 }
 
-fn push(log: &Log, part: Part) -> Result<Committed, AppendError> {
+pub(super) fn push(log: &Log, part: Part) -> Result<Committed, AppendError> {
     let mut reserve = pin!(log.reserve(&part.stream, part.bytes()));
     let polled = reserve.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     let Poll::Ready(Ok(permit)) = polled else { panic!("no room") };
