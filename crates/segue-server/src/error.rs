@@ -338,10 +338,9 @@ impl From<BackupError> for Problem {
     fn from(error: BackupError) -> Self {
         let code = match error {
             BackupError::Exists(_) => Code::BackupExists,
-            BackupError::Io { .. } => Code::BadBackup,
+            BackupError::Io { .. } | BackupError::Unsupported => Code::BadBackup,
             BackupError::Cold(_) => Code::Unavailable,
             BackupError::Closed => Code::ShuttingDown,
-            BackupError::Unsupported => Code::BadBackup,
         };
         Self::new(code, error.to_string())
     }
