@@ -32,7 +32,7 @@ pub(super) const fn int(name: &'static str) -> Column {
 /// once it has ended, of a session and in the totals of ended runs that are not trimmed. `final_seq` is the place
 /// of a trimmed run's `message.final` in its session's stream.
 pub const SCHEMA: Schema = Schema {
-    version: 5,
+    version: 6,
     tables: &[
         super::message::TABLE,
         Table {

@@ -26,10 +26,10 @@ pub(super) fn create(schema: &Schema) -> String {
     sql
 }
 
-/// An index of words alone: what is found stands in the row that has its number, `doc`. The text is
-/// given to it with its words already apart, so that every store finds the same.
-const FTS: &str =
-    "text, content='', contentless_delete=1, tokenize='unicode61 remove_diacritics 2'";
+/// An index of words: what is found stands in the row that has its number, `doc`. The text is
+/// given to it with its words already apart, so that every store finds the same. It keeps the text:
+/// an index without it needs an `SQLite` that people's shells may not have yet.
+const FTS: &str = "text, tokenize='unicode61 remove_diacritics 2'";
 
 /// The index of a table's words.
 fn words_of(table: &Table) -> String {
@@ -119,7 +119,7 @@ pub(super) fn clear(table: &Table) -> String {
     let mut sql = format!("DELETE FROM {};", table.name);
     if table.is_searched {
         let words = words_of(table);
-        push(&mut sql, format_args!(" INSERT INTO {words} ({words}) VALUES ('delete-all');"));
+        push(&mut sql, format_args!(" DELETE FROM {words};"));
     }
     sql
 }
