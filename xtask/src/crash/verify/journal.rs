@@ -6,6 +6,8 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use segue_core::{Fold, RunId, Seq, Timestamp, event::wire::read_event};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::crash::site::Site;
@@ -57,7 +59,15 @@ impl Journal {
         };
         let is_snapshot = snapshot["type"] == "control.snapshot";
         ensure!(is_snapshot, "{run}: in place of a snapshot it has {snapshot}");
-        let (message, resource) = (snapshot["message"].to_string(), resource.json());
+        let resource = resource.json();
+        let folded = if is_trimmed {
+            let lines = text.lines().skip(2);
+            folded(run, serde_json::from_value(snapshot.clone())?, lines)?
+        } else {
+            folded(run, Fold::new(&RunId::parse(run)?, Seq::FIRST), text.lines())?
+        };
+        check_message(site, run, &resource, &folded).await?;
+        let message = snapshot["message"].to_string();
         Ok(Some(Self { run: run.to_owned(), text, events, resource, message, is_trimmed }))
     }
 
@@ -151,6 +161,47 @@ impl Journal {
             kept: hash(&(&self.message, self.lines().last())),
         }
     }
+}
+
+/// The message that a fold and the events after it make.
+fn folded<'a>(
+    run: &str,
+    mut fold: Fold,
+    lines: impl Iterator<Item = &'a str>,
+) -> anyhow::Result<Value> {
+    for line in lines {
+        let envelope: Envelope = serde_json::from_str(line)?;
+        let event = read_event(line.as_bytes()).with_context(|| format!("{run}: {line}"))?;
+        fold.apply(envelope.seq, envelope.at, &event).with_context(|| format!("{run}: {line}"))?;
+    }
+    Ok(serde_json::to_value(fold.message())?)
+}
+
+/// What is beside an event's own fields.
+#[derive(Deserialize)]
+struct Envelope {
+    seq: Seq,
+    at: Timestamp,
+}
+
+/// The run's message is what its events make.
+async fn check_message(
+    site: &Site,
+    run: &str,
+    resource: &Value,
+    folded: &Value,
+) -> anyhow::Result<()> {
+    let id = resource["message_id"].as_str().unwrap_or_default();
+    let answer = site.get(&format!("/v1/messages/{id}"), "application/json").await?;
+    let stored = answer.json();
+    let is = |message: &Value| {
+        let mut message = message.clone();
+        message.as_object_mut().map(|fields| fields.remove("session_id"));
+        message
+    };
+    let same = is(&stored) == is(folded);
+    ensure!(same, "{run}: its message is {stored}, its events make {folded}");
+    Ok(())
 }
 
 impl Digest {
