@@ -100,7 +100,7 @@ async fn message(stage: &Stage, run: &RunView) -> Message {
 }
 
 /// The message that the journal says.
-fn folded(journal: &dyn Journal, run: &RunId) -> Message {
+pub fn folded(journal: &dyn Journal, run: &RunId) -> Message {
     let mut fold = Fold::new(run, Seq::FIRST);
     loop {
         let page = journal.read(&Stage::stream(run), fold.seq().next(), ReadLimit::default());

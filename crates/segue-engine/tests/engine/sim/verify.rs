@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::steps::{SESSIONS, Sim};
 use crate::{
     detached::by_user_and_wait,
+    folding::folded,
     races::of_session,
     support::{check_whole, run_id, session_id, tenant, types},
 };
@@ -28,6 +29,7 @@ impl Sim<'_> {
             self.check_session(session, &mut runs).await;
         }
         self.check_views(&runs).await;
+        self.check_messages(&runs).await;
         self.check_producers(&runs);
         self.check_readers(&runs);
         self.check_the_erased(&runs);
@@ -83,6 +85,15 @@ impl Sim<'_> {
             })
             .collect();
         assert_eq!(listed, stored);
+    }
+
+    /// Every run's message is what its events make.
+    async fn check_messages(&self, runs: &BTreeMap<String, Vec<Value>>) {
+        for run in runs.keys() {
+            let made = folded(&*self.stage.journal, &run_id(run));
+            let message = self.stage.engine.message(tenant(), &made.id).await.unwrap();
+            assert_eq!(message.as_ref(), Some(&made));
+        }
     }
 
     /// What was acknowledged is there, each item once and in order, where its answer said.
