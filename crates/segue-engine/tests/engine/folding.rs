@@ -9,7 +9,9 @@ use segue_core::{
     Event, EventRecord, Fold, RunId, Seq,
     fold::{Message, MessageStatus},
 };
-use segue_engine::{MessageQuery, RunView, SCHEMA, Settings, StartRun, rebuild};
+use segue_engine::{
+    CreateMessage, MessageQuery, RunView, SCHEMA, SearchQuery, Settings, StartRun, rebuild,
+};
 use segue_journal::{
     Journal, Position, ReadLimit, StreamKey,
     views::{
@@ -311,4 +313,44 @@ async fn o01_a_run_whose_message_is_deleted_leaves_no_row() {
     assert_eq!(stage.engine.message(tenant(), &run.message_id).await.unwrap(), None);
     let key = Cell::Text(format!("default/{}", run.message_id));
     assert_eq!(views.get("messages", &key).unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_of_any_size_and_shape_is_served_and_harms_no_other() {
+    let (journal, views) = (memory_journal(), Watched::new());
+    let stage = on(journal.clone(), views.clone()).await;
+    let run = stage.push("s").await;
+    let of = |fields: serde_json::Value| Event::build(&fields);
+    let odd = [
+        json!({"type": "text.end", "part": "never started"}),
+        json!({"type": "tool_result", "call_id": "unknown", "output": "x".repeat(10 << 20)}),
+        json!({"type": "tool_call.started", "call_id": "c", "name": "f"}),
+        json!({"type": "tool_call.input_delta", "call_id": "c", "text": "{not JSON"}),
+        json!({"type": "tool_call.input_end", "call_id": "c"}),
+        json!({"type": "tool_call.input_end", "call_id": "c"}),
+        json!({"type": "text.delta", "part": "nul", "text": "a\u{0}b '; DROP TABLE messages; --"}),
+        json!({"type": "x.unknown", "anything": [1, {"deep": null}]}),
+    ];
+    append(&stage, &run, odd.into_iter().map(of).collect()).await;
+    for block in 0..100 {
+        let file = |n: u32| json!({"type": "file", "media_type": "a/b", "url": format!("u:{n}")});
+        let files = (0..1_000).map(|n| of(file(block * 1_000 + n))).collect();
+        append(&stage, &run, files).await;
+    }
+    let said = segue_core::fold::said::one(&json!({"role": "user", "content": "beside"})).unwrap();
+    let request = CreateMessage { said, is_summary: false, replaces: None };
+    let beside = stage.engine.create_message(tenant(), &session_id("s"), request).await.unwrap();
+    append(&stage, &run, vec![of_type("run.finished")]).await;
+    let query = MessageQuery { session: Some(session_id("s")), ..MessageQuery::default() };
+    let listed = stage.engine.messages(tenant(), query).await.unwrap().data;
+    assert_eq!(listed[0], folded(&*journal, &run.id));
+    // What a fold has no room for is in the events alone.
+    assert!(listed[0].parts.len() > 10_000, "{}", listed[0].parts.len());
+    assert_eq!(listed[1], beside);
+    let text = "drop beside".split(' ').map(str::to_owned);
+    for (text, found) in text.zip([&listed[0].id, &beside.id]) {
+        let query = SearchQuery { text, ..SearchQuery::default() };
+        let hits = stage.engine.search(tenant(), query).await.unwrap().data;
+        assert_eq!(hits.iter().map(|hit| &hit.message_id).collect::<Vec<_>>(), [found]);
+    }
 }
