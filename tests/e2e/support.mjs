@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -71,6 +71,11 @@ export class Server {
     const run = await this.post(`/v1/sessions/${session}/runs`, body);
     if (run.status !== 202) throw new Error(`start: ${run.status} ${await run.text()}`);
     return run.json();
+  }
+
+  /** The token of the admin scope. */
+  async token() {
+    return (await readFile(path.join(this.#data, "data", "admin.token"), "utf8")).trim();
   }
 
   /** Posts JSON. */

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     event::Event,
     id::{AgentName, RunId, SessionId},
+    options::ModelOptions,
     run::{InterruptionCause, RunError, StopReason},
 };
 
@@ -36,6 +37,14 @@ pub trait Source: Send + Sync + 'static {
     /// JSON; 0 for none of it.
     fn history_bytes(&self) -> usize {
         0
+    }
+
+    /// The parameters of a start that ask for what a client of a model's API asks for; null where
+    /// the source has no model. What it has no words for is left out, unless the answer would be
+    /// another one: then it fails with a message for a person.
+    fn params(&self, options: &ModelOptions) -> Result<Value, String> {
+        let _ = options;
+        Ok(Value::Null)
     }
 
     /// Whether a run can be started with these parameters. Called before anything of the run is

@@ -2,11 +2,12 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use segue_core::{Clock, Timestamp, limits};
+use segue_core::{AgentName, Clock, ModelOptions, Timestamp, limits};
 use segue_journal::{
     BackupError, Journal, ReadError,
     views::{ViewError, ViewStore},
 };
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -154,6 +155,22 @@ impl Engine {
     /// bytes.
     pub async fn backup(&self, to: PathBuf) -> Result<u64, BackupError> {
         self.inner.journal.backup(to).await
+    }
+
+    /// The parameters of a start of an agent, or of the default one, that ask for these options; an
+    /// empty object where it takes none. Fails with a message for a person where it cannot do what
+    /// is asked.
+    pub fn params(
+        &self,
+        agent: Option<&AgentName>,
+        options: &ModelOptions,
+    ) -> Result<Value, String> {
+        let agents = &self.inner.agents;
+        let source = agent.or_else(|| agents.default_agent()).and_then(|agent| agents.find(agent));
+        match source.map(|source| source.params(options)).transpose()? {
+            Some(Value::Object(fields)) => Ok(Value::Object(fields)),
+            Some(_) | None => Ok(json!({})),
+        }
     }
 
     /// The numbers this engine runs with.

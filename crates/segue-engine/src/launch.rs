@@ -306,7 +306,7 @@ fn queued_event(facts: &RunFacts, input: &Value, turn: u64) -> Event {
 /// Says that a run is at work.
 fn started_fields(facts: &RunFacts, input: &Value) -> Value {
     let mut fields = first_fields("run.started", facts, input);
-    fields["facades"] = json!({"native": 1, "ai_sdk": 1});
+    fields["facades"] = json!({"native": 1, "ai_sdk": 1, "openai_responses": 1, "openai_chat": 1});
     fields
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Numbers {
     pub(crate) replay_grace: Duration,
     /// Where the AI SDK's routes are.
     pub(crate) ai_sdk_prefix: String,
+    /// Where `OpenAI`'s routes are.
+    pub(crate) openai_prefix: String,
 }
 
 struct Shared {
@@ -69,6 +71,11 @@ impl App {
         &self.0.numbers.ai_sdk_prefix
     }
 
+    /// Where `OpenAI`'s routes are.
+    pub(crate) fn openai_prefix(&self) -> &str {
+        &self.0.numbers.openai_prefix
+    }
+
     /// The most bytes of a request's body.
     pub(crate) fn body_bytes(&self) -> usize {
         self.0.numbers.body_bytes
@@ -90,6 +97,12 @@ impl Call {
         Ok(Self { app: app.clone(), principal })
     }
 
+    /// The call of who sent these headers, for protocols whose clients send tokens of others.
+    pub(crate) fn of_any(app: &App, headers: &HeaderMap) -> Self {
+        let principal = Principal::of_any(headers, app.admin_token());
+        Self { app: app.clone(), principal }
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         &self.app.0.engine
     }
@@ -105,6 +118,11 @@ impl Call {
     /// Where the AI SDK's routes are.
     pub(crate) fn ai_sdk_prefix(&self) -> &str {
         self.app.ai_sdk_prefix()
+    }
+
+    /// Where `OpenAI`'s routes are.
+    pub(crate) fn openai_prefix(&self) -> &str {
+        self.app.openai_prefix()
     }
 
     /// Moves the request to a fan-out thread and gives its shard.

@@ -10,6 +10,7 @@ mod auth;
 mod body;
 mod clients;
 mod conn;
+mod digest;
 mod error;
 mod extract;
 mod facade;

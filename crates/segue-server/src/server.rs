@@ -55,6 +55,9 @@ pub struct ServerOptions {
     pub replay_grace: Duration,
     /// The path of the AI SDK's routes: begins with `/` and does not end with it.
     pub ai_sdk_prefix: String,
+    /// The path of `OpenAI`'s routes, which its clients have as their base URL: begins with `/` and
+    /// does not end with it.
+    pub openai_prefix: String,
     /// What gives the admin scope. Without one nobody has it.
     pub admin_token: Option<String>,
 }
@@ -76,6 +79,7 @@ impl Default for ServerOptions {
             allowed_origins: Vec::new(),
             replay_grace: Duration::from_mins(3),
             ai_sdk_prefix: "/api/chat".to_owned(),
+            openai_prefix: "/openai/v1".to_owned(),
             admin_token: None,
         }
     }
@@ -179,6 +183,7 @@ fn connections(options: ServerOptions, engine: Engine, fan_out: Arc<FanOut>) -> 
         body_bytes: or_none(options.body_bytes),
         replay_grace: options.replay_grace,
         ai_sdk_prefix: options.ai_sdk_prefix,
+        openai_prefix: options.openai_prefix,
     };
     let limits = Limits {
         connections: or_none(options.connections).min(tokio::sync::Semaphore::MAX_PERMITS),

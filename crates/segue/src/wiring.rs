@@ -136,6 +136,7 @@ fn server_options(config: &Config, admin_token: String) -> ServerOptions {
         write_deadline: config.write_deadline,
         replay_grace: config.replay_grace,
         ai_sdk_prefix: config.ai_sdk_prefix.clone(),
+        openai_prefix: config.openai_prefix.clone(),
         allowed_hosts: config.allowed_hosts.clone(),
         allowed_origins: config.allowed_origins.clone(),
         admin_token: Some(admin_token),

@@ -3,7 +3,9 @@
 import os
 import re
 import signal
+import socket
 import subprocess
+import threading
 import time
 
 import httpx
@@ -25,13 +27,14 @@ def until(what, look):
 class Server:
     """A `segue serve` over a data folder of its own."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, settings=None):
         self.folder = folder
+        self.settings = settings or {}
         self.http = None
         self._serve("127.0.0.1:0")
 
     def _serve(self, listen):
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.settings}
         data = str(self.folder / "data")
         command = [os.environ["SEGUE_BIN"], "serve", "--listen", listen, "--data", data]
         log = (self.folder / "log").open("ab")
@@ -51,6 +54,10 @@ class Server:
     def again(self):
         """Starts it again, at the same address over the same data."""
         self._serve(self.url.removeprefix("http://"))
+
+    def token(self):
+        """The token of the admin scope."""
+        return (self.folder / "data" / "admin.token").read_text().strip()
 
     def start(self, **body):
         answer = self.http.post("/v1/sessions/s/runs", json=body)
@@ -75,6 +82,50 @@ class Server:
             events += page["data"]
             after = page["next"] if page["data"] else None
         return events
+
+
+class Cutter:
+    """Stands between a client and the server and cuts each connection after so many bytes of the
+    answer, as `limits` say; those that come later pass."""
+
+    def __init__(self, server, limits):
+        self.place = server.url.removeprefix("http://").split(":")
+        self.limits = limits
+        self.door = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.door.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.door.accept()
+            except OSError:
+                return
+            server = socket.create_connection((self.place[0], int(self.place[1])))
+            left = self.limits.pop(0) if self.limits else None
+            threading.Thread(target=_pipe, args=(client, server, None), daemon=True).start()
+            threading.Thread(target=_pipe, args=(server, client, left), daemon=True).start()
+
+    def close(self):
+        self.door.close()
+
+
+def _pipe(source, sink, left):
+    """Passes bytes on, at most `left`, and closes both ends."""
+    try:
+        while left is None or left > 0:
+            some = source.recv(65536 if left is None else min(left, 65536))
+            if not some:
+                break
+            sink.sendall(some)
+            left = left and left - len(some)
+    except OSError:
+        pass
+    for end in (source, sink):
+        try:
+            end.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
 
 
 def text_of(events):

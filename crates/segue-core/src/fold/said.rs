@@ -2,7 +2,8 @@
 //!
 //! An input is a string, a list of parts (one message of the user) or a list of messages, each with
 //! a `role` and its `parts` or `content`. Of a list of messages only what follows the last one of
-//! an assistant is said now: a client that sends the whole conversation along says its end.
+//! an assistant is said now: a client that sends the whole conversation along says its end. One
+//! with `"aside": true` is for this run alone and becomes no message.
 
 use serde_json::{Map, Value, json};
 
@@ -80,7 +81,8 @@ fn role(message: &Value) -> Option<Role> {
 fn messages(items: &[Value]) -> Result<Vec<Said>, SaidError> {
     let is_answer = |item: &Value| role(item) == Some(Role::Assistant);
     let first = items.iter().rposition(is_answer).map_or(0, |at| at + 1);
-    items.iter().enumerate().skip(first).map(|(at, item)| message(at, item)).collect()
+    let now = items.iter().enumerate().skip(first);
+    now.filter(|(_, item)| item["aside"] != true).map(|(at, item)| message(at, item)).collect()
 }
 
 fn message(at: usize, item: &Value) -> Result<Said, SaidError> {
@@ -184,6 +186,17 @@ mod tests {
         let result = json!([{"type": "tool_result", "call_id": "c", "output": "4"}]);
         assert_eq!(check(&input), [json!({"role": "tool", "parts": result})]);
         assert!(brings_history(&input) && !brings_history(&json!("assistant")));
+    }
+
+    #[test]
+    fn what_is_said_aside_is_no_message() {
+        let input = json!([
+            {"role": "system", "parts": [], "aside": true},
+            {"role": "user", "content": "a"},
+            {"role": "user", "content": "b", "aside": false},
+        ]);
+        let text = |text: &str| json!({"role": "user", "parts": [{"type": "text", "text": text}]});
+        assert_eq!(check(&input), [text("a"), text("b")]);
     }
 
     #[test]

@@ -10,8 +10,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use super::Gate;
 
 const METHODS: &str = "GET, POST, PATCH, DELETE";
+/// Ours, then what `OpenAI`'s clients send along.
 const REQUEST_HEADERS: &str = "authorization, content-type, idempotency-key, last-event-id, prefer, \
-     producer-epoch, producer-id, producer-seq";
+     producer-epoch, producer-id, producer-seq, \
+     openai-organization, openai-project, user-agent, x-stainless-arch, x-stainless-helper-method, \
+     x-stainless-lang, x-stainless-os, x-stainless-package-version, x-stainless-poll-helper, \
+     x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, \
+     x-stainless-timeout";
 const ANSWER_HEADERS: &str =
     "location, retry-after, segue-last-seq, segue-run-reason, segue-run-status";
 

@@ -1,4 +1,4 @@
-//! Wire protocols over the same runs: one file each.
+//! Wire protocols over the same runs: one file or folder each.
 //!
 //! A facade turns records into frames and nothing else; [`Wire`] adds what a body needs beside
 //! the frames. Frames are a pure function of the journal and the facade's version (W1), and each
@@ -7,6 +7,7 @@
 mod ai_sdk;
 mod native_ndjson;
 mod native_sse;
+mod openai;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::routes::cursor::{Gap, Start};
 pub(crate) use ai_sdk::AiSdk;
 pub(crate) use native_ndjson::NativeNdjson;
 pub(crate) use native_sse::NativeSse;
+pub(crate) use openai::{Asked, Broken, MARK as OPENAI_MARK, OpenAiChat, OpenAiResponses, Whole};
 
 /// Names of encodings. A number is never used for other frames than those it was given for.
 const SSE_NAMED: Encoding = Encoding(1);

@@ -8,8 +8,10 @@ use segue_engine::{Facade, Frames};
 use segue_journal::Record;
 use serde_json::{Value, json};
 
-use super::{AiSdk, NativeNdjson, NativeSse, Wire, snapshot_json};
+use super::{AiSdk, NativeNdjson, NativeSse, OpenAiChat, OpenAiResponses, Wire, snapshot_json};
 use crate::routes::cursor::{Gap, Start};
+
+mod openai;
 
 fn run() -> RunId {
     RunId::parse("r1").expect("valid")
@@ -278,6 +280,8 @@ proptest! {
         check_law(|| NativeSse { named: false }, |facade| *facade, &records, cut);
         check_law(|| NativeNdjson, |facade| *facade, &records, cut);
         check_law(AiSdk::default, AiSdk::kept, &records, cut);
+        check_law(openai::responses, OpenAiResponses::kept, &records, cut);
+        check_law(openai::chat, OpenAiChat::kept, &records, cut);
     }
 
     /// Clients throw at a delta or an end of what is not open, and at a call they do not know.

@@ -15,15 +15,15 @@ use segue_core::{AgentName, Policy, RunId, RunStatus, Seq, SessionId};
 use segue_engine::{RunQuery, RunView, StartError, StartKey, StartRun, StopError, StopRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::{
-    cursor::{Start, Wanted, decide},
-    stream::{over, stream},
+    cursor::Start,
+    stream::{after_frame, over, stream},
 };
 use crate::{
     app::{App, Call},
     body::Follow,
+    digest::digest,
     error::{Code, Problem},
     extract::{self, Query},
     facade::AiSdk,
@@ -119,13 +119,6 @@ fn input_of(message: &Value) -> Value {
         _ => part.clone(),
     };
     parts.iter().map(part).collect()
-}
-
-fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").unwrap_or_default();
-        hex
-    })
 }
 
 /// The session of a chat.
@@ -236,7 +229,6 @@ fn is_fresh(call: &Call, run: &RunView) -> bool {
     run.ended_at.is_none_or(|at| now < at.as_millis().saturating_add(grace))
 }
 
-/// `<run>:<seq>` is a whole record, `<run>:<seq>.<k>` its first k frames.
 async fn resume_after(
     call: &Call,
     chat: &str,
@@ -244,22 +236,13 @@ async fn resume_after(
     cursor: &str,
 ) -> Result<Response, Problem> {
     let attached = call.engine().attach(call.tenant(), &run.id)?;
-    let (record, frames) = match cursor.rsplit_once('.') {
-        Some((record, frames)) if record.contains(':') => {
-            let plain = frames.parse().ok().filter(|_| !frames.starts_with(['0', '+']));
-            let bad = || Problem::new(Code::BadCursor, "the frame's number is malformed");
-            (record, plain.ok_or_else(bad)?)
+    match after_frame(&attached, cursor)? {
+        Some(start) => follow(call, chat, run, &start).await,
+        None => {
+            let last = attached.info().tail.next.prev();
+            Ok(over(attached.outcome()?.as_ref(), last))
         }
-        _ => (cursor, 0),
-    };
-    let wanted = Wanted { after: Some(record), ..Wanted::default() };
-    let after = decide(&run.id, attached.info(), wanted)?;
-    let tail = attached.info().tail;
-    if frames == 0 && tail.closed && after.from >= tail.next {
-        return Ok(over(attached.outcome()?.as_ref(), tail.next.prev()));
     }
-    let from = if frames == 0 { after.from } else { after.from.prev() };
-    follow(call, chat, run, &Start { frames, ..Start::at(from) }).await
 }
 
 async fn follow(

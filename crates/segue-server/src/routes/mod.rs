@@ -10,6 +10,7 @@ pub(crate) mod cursor;
 mod events;
 mod front;
 mod messages;
+mod openai;
 mod ops;
 mod page;
 mod runs;
@@ -64,6 +65,7 @@ fn router(app: App) -> Router {
         .route("/v1/runs/{rid}/control", get(control::control))
         .route("/v1/runs/{rid}/stop", post(stop::run))
         .route("/v1/runs/{rid}/rollback", post(messages::roll_back))
+        .merge(openai::routes(&app))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .with_state(app)

@@ -162,7 +162,8 @@ async fn start_bound(call: &Call, request: StartRun) -> Result<(Started, Option<
     Ok(answered.await.map_err(gone)??)
 }
 
-fn key_of(call: &Call, headers: &HeaderMap) -> Result<Option<StartKey>, Problem> {
+/// The key that makes a start safe to send again.
+pub(super) fn key_of(call: &Call, headers: &HeaderMap) -> Result<Option<StartKey>, Problem> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let is_single = headers.get_all(IDEMPOTENCY_KEY).iter().count() == 1;
     let text = value.to_str().ok().map(str::trim);

@@ -10,7 +10,7 @@ use segue_core::{Outcome, RunId, Seq, Snapshot};
 use segue_engine::{Place, RunStream};
 use segue_journal::{ReadError, ReadLimit};
 
-use super::cursor::Start;
+use super::cursor::{Start, Wanted, decide};
 use crate::{
     app::Call,
     body::{Age, EventBody, Follow, Heartbeat},
@@ -54,6 +54,27 @@ pub(super) async fn stream<W: Wire>(
     let age = Age::new(call.numbers().stream_age);
     let body = EventBody::new(opening, reader, follow, heartbeat, age, call.closing(), client);
     Ok(answer(W::CONTENT_TYPE, Body::new(body)))
+}
+
+/// The place after a frame of a facade with a state: `<run>:<seq>` is a whole record,
+/// `<run>:<seq>.<k>` its first k frames. `None` if nothing comes after it, for ever.
+pub(super) fn after_frame(run: &RunStream, cursor: &str) -> Result<Option<Start>, Problem> {
+    let (record, frames) = match cursor.rsplit_once('.') {
+        Some((record, frames)) if record.contains(':') => {
+            let plain = frames.parse().ok().filter(|_| !frames.starts_with(['0', '+']));
+            let bad = || Problem::new(Code::BadCursor, "the frame's number is malformed");
+            (record, plain.ok_or_else(bad)?)
+        }
+        _ => (cursor, 0),
+    };
+    let wanted = Wanted { after: Some(record), ..Wanted::default() };
+    let after = decide(run.run(), run.info(), wanted)?;
+    let tail = run.info().tail;
+    if frames == 0 && tail.closed && after.from >= tail.next {
+        return Ok(None);
+    }
+    let from = if frames == 0 { after.from } else { after.from.prev() };
+    Ok(Some(Start { frames, ..Start::at(from) }))
 }
 
 /// In place of a 5xx for a state that passes, which would stop an `EventSource` for good: its

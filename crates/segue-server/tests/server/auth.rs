@@ -44,8 +44,9 @@ async fn configured_hosts_and_origins_are_let_in() {
     let preflight = Raw::exchange(host.address, ask.replacen("GET", "OPTIONS", 1)).await;
     assert_eq!(status(&preflight), "204");
     let allowed = "access-control-allow-headers: authorization, content-type, idempotency-key, \
-                   last-event-id, prefer, producer-epoch, producer-id, producer-seq\r\n";
+                   last-event-id, prefer, producer-epoch, producer-id, producer-seq, ";
     assert!(preflight.contains(allowed), "{preflight}");
+    assert!(preflight.contains(" x-stainless-retry-count, "), "{preflight}");
     assert!(preflight.contains("vary: origin\r\n"));
     assert!(preflight.contains("access-control-allow-methods: GET, POST, PATCH, DELETE\r\n"));
     assert!(!preflight.contains("allow-credentials") && !preflight.contains('*'));

@@ -63,6 +63,22 @@ async fn l08_a_cursor_of_a_trimmed_run_is_answered_as_gone() {
 }
 
 #[tokio::test]
+async fn a_trimmed_run_is_still_a_response_and_a_completion() {
+    let host = forgetful().await;
+    let (run, _) = trimmed(&host).await;
+    let response = host.get(&format!("/openai/v1/responses/resp_{run}")).await.json();
+    assert_eq!(response["output"][0]["content"][0]["text"], "0 1 2 3 4 ", "{response}");
+    assert_eq!(response["status"], "completed");
+    let chat = host.get(&format!("/openai/v1/chat/completions/chatcmpl-{run}")).await.json();
+    let choice = &chat["choices"][0];
+    assert_eq!(choice["message"]["content"], "0 1 2 3 4 ");
+    assert_eq!(choice["finish_reason"], "stop");
+    let stream = host.get(&format!("/openai/v1/responses/resp_{run}?stream=true")).await;
+    assert_eq!((stream.status, &stream.json()["error"]["code"]), (410, &json!("cursor_trimmed")));
+    host.end().await;
+}
+
+#[tokio::test]
 async fn a_browser_with_an_old_id_gets_the_gap_the_message_and_the_end() {
     let host = forgetful().await;
     let (run, last) = trimmed(&host).await;

@@ -20,6 +20,8 @@ mod events;
 mod kept;
 mod late;
 mod messages;
+mod openai;
+mod openai_chat;
 mod page;
 mod policies;
 mod sessions;

@@ -27,6 +27,7 @@ mod gemini;
 mod history;
 mod ollama;
 mod openai_chat;
+mod options;
 mod responses;
 mod spec;
 #[cfg(test)]
@@ -36,7 +37,7 @@ mod think;
 use std::{fmt, sync::Arc};
 
 use futures_util::{StreamExt, stream};
-use segue_core::{InboundStream, RunError, RunInput, Source, StopSignal};
+use segue_core::{ClientApi, InboundStream, ModelOptions, RunError, RunInput, Source, StopSignal};
 use serde_json::{Map, Value};
 
 pub use self::spec::{Secret, UpstreamError, UpstreamLimits, UpstreamSpec};
@@ -45,6 +46,7 @@ use self::{
     exchange::Exchange,
     fault::Fault,
     frames::{Frame, Framing},
+    options::Options,
 };
 
 /// What one API is asked, and what it answers. Pure: no IO, no clock.
@@ -68,6 +70,14 @@ trait Dialect: Send + Sync {
     /// The fields of the request's body, which parameters can change. Fails with a message for a
     /// person when the run's input cannot be said in this dialect.
     fn body(&self, model: &str, system: Option<&str>, input: &Value) -> Result<Fields, String>;
+
+    /// The API whose fields it takes as they are.
+    fn own_api(&self) -> Option<ClientApi> {
+        None
+    }
+
+    /// The fields that ask for what a client of another API asks for.
+    fn options(&self, asked: &Options) -> Fields;
 
     /// Begins to read an answer.
     fn reader(&self) -> Box<dyn Reader>;
@@ -209,6 +219,24 @@ impl Source for UpstreamSource {
 
     fn history_bytes(&self) -> usize {
         self.spec.history_bytes
+    }
+
+    /// Objects that are configured keep the fields that nothing is asked of.
+    fn params(&self, options: &ModelOptions) -> Result<Value, String> {
+        let mut fields = if self.dialect.own_api() == Some(options.api) {
+            options.fields.clone()
+        } else {
+            self.dialect.options(&Options::of(options)?)
+        };
+        for (name, value) in &mut fields {
+            if let (Some(Value::Object(known)), Value::Object(asked)) =
+                (self.spec.params.get(name), &value)
+            {
+                let both = known.iter().chain(asked);
+                *value = both.map(|(name, value)| (name.clone(), value.clone())).collect();
+            }
+        }
+        Ok(Value::Object(fields))
     }
 
     /// `params` are fields of the request's body; they win over the configured ones.

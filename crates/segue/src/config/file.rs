@@ -27,6 +27,7 @@ pub(super) struct RawFile {
     pub(super) background_idle_s: At<u64>,
     pub(super) replay_grace_s: At<u64>,
     pub(super) ai_sdk_prefix: At<String>,
+    pub(super) openai_prefix: At<String>,
     pub(super) allowed_hosts: At<Vec<String>>,
     pub(super) allowed_origins: At<Vec<String>>,
     pub(super) default_agent: At<String>,

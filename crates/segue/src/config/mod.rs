@@ -59,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) replay_grace: Duration,
     /// The path of the AI SDK's routes.
     pub(crate) ai_sdk_prefix: String,
+    /// The path of `OpenAI`'s routes.
+    pub(crate) openai_prefix: String,
     /// Origins besides our own that a browser's request may come from.
     pub(crate) allowed_origins: Vec<String>,
     /// The agent of a start that names none.

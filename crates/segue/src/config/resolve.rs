@@ -95,6 +95,7 @@ fn resolve(flags: Flags, env: &dyn Env, text: &Text<'_>) -> Result<Config, Confi
     let agents = agents::resolve(file.agents, text, env)?;
     let data = flags.data.map(|data| data.display().to_string());
     let mib = |mib: u64| mib << 20;
+    let (ai_sdk_prefix, openai_prefix) = layers.prefixes(file.ai_sdk_prefix, file.openai_prefix)?;
     Ok(Config {
         listen: layers.pick("listen", flags.listen, file.listen, DEFAULT_LISTEN, address)?,
         data: layers.data(data, file.data)?,
@@ -111,13 +112,8 @@ fn resolve(flags: Flags, env: &dyn Env, text: &Text<'_>) -> Result<Config, Confi
         shutdown: layers.seconds("shutdown_s", file.shutdown_s, 30, 1)?,
         background_idle: layers.seconds("background_idle_s", file.background_idle_s, 600, 0)?,
         replay_grace: layers.seconds("replay_grace_s", file.replay_grace_s, 180, 0)?,
-        ai_sdk_prefix: layers.pick(
-            "ai_sdk_prefix",
-            None,
-            file.ai_sdk_prefix,
-            "/api/chat",
-            prefix,
-        )?,
+        ai_sdk_prefix,
+        openai_prefix,
         allowed_hosts: layers.list("allowed_hosts", file.allowed_hosts),
         allowed_origins: layers.list("allowed_origins", file.allowed_origins),
         default_agent: layers.default_agent(file.default_agent, &agents)?,
@@ -250,6 +246,25 @@ impl Layers<'_> {
             }
             name => Err(format!("there is no agent of this name: {}", none_of(name, &known))),
         })
+    }
+
+    /// Where the routes of other protocols are: none below another.
+    fn prefixes(
+        &mut self,
+        ai_sdk: At<String>,
+        openai: At<String>,
+    ) -> Result<(String, String), ConfigError> {
+        let ai_sdk = self.pick("ai_sdk_prefix", None, ai_sdk, "/api/chat", prefix)?;
+        let openai = self.pick("openai_prefix", None, openai, "/openai/v1", |text| {
+            let (own, other) = (format!("{text}/"), format!("{ai_sdk}/"));
+            if own.starts_with(&other) || other.starts_with(&own) {
+                return Err(format!(
+                    "{text:?} and the AI SDK's {ai_sdk:?} are in each other's way"
+                ));
+            }
+            prefix(text)
+        })?;
+        Ok((ai_sdk, openai))
     }
 
     fn number(
@@ -408,6 +423,11 @@ mod tests {
             ("ai_sdk_prefix = '/a/{b}'", "segue.toml:1: ai_sdk_prefix:"),
             ("ai_sdk_prefix = '/a/'", "segue.toml:1: ai_sdk_prefix:"),
             ("ai_sdk_prefix = '/'", "segue.toml:1: ai_sdk_prefix:"),
+            ("openai_prefix = '/v1'", "segue.toml:1: openai_prefix: \"/v1\" is not a path"),
+            (
+                "openai_prefix = '/api/chat/openai'",
+                "segue.toml:1: openai_prefix: \"/api/chat/openai\" and the AI SDK's",
+            ),
             ("durability = 'yes'", "segue.toml:1: durability: \"yes\" is none of"),
             ("heartbeat_s = 0", "segue.toml:1: heartbeat_s: \"0\" is not a whole number from 1"),
             ("heartbeat_s = -1", "segue.toml:1: heartbeat_s: invalid value"),

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use segue_core::{
-    AgentName, Event, Inbound, InboundStream, RunError, RunInput, Source, StopSignal,
+    AgentName, Event, Inbound, InboundStream, ModelOptions, RunError, RunInput, Source, StopSignal,
 };
 use segue_engine::{Agents, Inline};
 use segue_sources::{PushSource, ReplaySource};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Every agent of the tests.
 pub(crate) fn agents() -> Agents {
@@ -25,6 +25,7 @@ pub(crate) fn agents() -> Agents {
     Agents::default()
         .with(name("push"), "push", Arc::new(PushSource))
         .with(name("demo"), "replay", Arc::new(ReplaySource::demo()))
+        .with(name("asked"), "test", Arc::new(Asked))
         .with(name("fails"), "test", Arc::new(Fails { texts: 2 }))
         .with(name("fails-at-once"), "test", Arc::new(Fails { texts: 0 }))
         .with(name("waits"), "test", Arc::new(Waits))
@@ -40,6 +41,26 @@ fn name(text: &str) -> AgentName {
 fn delta(n: usize) -> Inbound {
     let text = format!("{n} ");
     Inbound::Event(Event::build(&json!({"type": "text.delta", "part": "p", "text": text})))
+}
+
+/// Says what it was asked for: its parameters.
+struct Asked;
+
+impl Source for Asked {
+    fn params(&self, options: &ModelOptions) -> Result<Value, String> {
+        let tools = options.fields.get("tools").and_then(Value::as_array);
+        if tools.is_some_and(|tools| tools.iter().any(|tool| tool["type"] != "function")) {
+            return Err("it has no such tools".to_owned());
+        }
+        Ok(Value::Object(options.fields.clone()))
+    }
+
+    fn start(&self, input: RunInput, _: StopSignal) -> InboundStream {
+        let text = input.params.to_string();
+        let event = json!({"type": "text.delta", "part": "p", "text": text});
+        let end = Inbound::Finished { finish_reason: None, usage: None };
+        Box::pin(stream::iter([Inbound::Event(Event::build(&event)), end]))
+    }
 }
 
 /// Says something, then fails.

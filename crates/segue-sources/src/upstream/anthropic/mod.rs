@@ -20,7 +20,9 @@ use super::{
     fault::Fault,
     fields,
     frames::{Frame, Framing},
-    history, usage_of,
+    history,
+    options::{Options, Tool, ToolChoice, some},
+    usage_of,
 };
 
 /// What an answer may cost where nobody says: the API wants a number.
@@ -57,6 +59,35 @@ impl Dialect for Anthropic {
         ]);
         body.extend(system.map(|text| ("system".to_owned(), text.into())));
         Ok(body)
+    }
+
+    fn options(&self, asked: &Options) -> Fields {
+        let is_single = !asked.tools.is_empty() && asked.parallel == Some(Value::Bool(false));
+        let default = is_single.then_some(&ToolChoice::Auto);
+        let choice = |choice: &ToolChoice| {
+            let mut choice = match choice {
+                ToolChoice::Auto => json!({"type": "auto"}),
+                ToolChoice::None => return json!({"type": "none"}),
+                ToolChoice::Required => json!({"type": "any"}),
+                ToolChoice::Function(name) => json!({"type": "tool", "name": name}),
+            };
+            if is_single {
+                choice["disable_parallel_tool_use"] = true.into();
+            }
+            choice
+        };
+        let tool = |tool: &Tool| {
+            let schema = tool.schema();
+            json!({"name": tool.name, "description": tool.description, "input_schema": schema})
+        };
+        some([
+            ("tools", asked.tools_as(tool)),
+            ("tool_choice", asked.choice.as_ref().or(default).map(choice)),
+            ("temperature", asked.temperature.clone()),
+            ("top_p", asked.top_p.clone()),
+            ("max_tokens", asked.max_tokens.clone()),
+            ("stop_sequences", asked.stop.clone()),
+        ])
     }
 
     fn reader(&self) -> Box<dyn Reader> {

@@ -22,7 +22,9 @@ use super::{
     fault::Fault,
     fields,
     frames::{Frame, Framing},
-    history, usage_of,
+    history,
+    options::{Format, Options, Tool, ToolChoice, some},
+    usage_of,
 };
 
 /// The dialect.
@@ -49,6 +51,39 @@ impl Dialect for Gemini {
             system.map(|text| ("systemInstruction".to_owned(), json!({"parts": [{"text": text}]}))),
         );
         Ok(body)
+    }
+
+    fn options(&self, asked: &Options) -> Fields {
+        let tool = |tool: &Tool| {
+            let (name, description) = (&tool.name, &tool.description);
+            json!({"name": name, "description": description, "parametersJsonSchema": tool.schema()})
+        };
+        let choice = |choice: &ToolChoice| match choice {
+            ToolChoice::Auto => json!({"mode": "AUTO"}),
+            ToolChoice::None => json!({"mode": "NONE"}),
+            ToolChoice::Required => json!({"mode": "ANY"}),
+            ToolChoice::Function(name) => json!({"mode": "ANY", "allowedFunctionNames": [name]}),
+        };
+        let schema = match &asked.format {
+            Some(Format::Schema(schema)) => schema.get("schema").cloned(),
+            Some(Format::Json) | None => None,
+        };
+        let config = some([
+            ("temperature", asked.temperature.clone()),
+            ("topP", asked.top_p.clone()),
+            ("maxOutputTokens", asked.max_tokens.clone()),
+            ("stopSequences", asked.stop.clone()),
+            ("seed", asked.seed.clone()),
+            ("responseMimeType", asked.format.as_ref().map(|_| "application/json".into())),
+            ("responseJsonSchema", schema),
+        ]);
+        let tools = asked.tools_as(tool).map(|tools| json!([{"functionDeclarations": tools}]));
+        let choice = asked.choice.as_ref().map(choice);
+        some([
+            ("tools", tools),
+            ("toolConfig", choice.map(|choice| json!({"functionCallingConfig": choice}))),
+            ("generationConfig", (!config.is_empty()).then_some(Value::Object(config))),
+        ])
     }
 
     fn reader(&self) -> Box<dyn Reader> {

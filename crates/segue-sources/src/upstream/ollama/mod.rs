@@ -19,6 +19,7 @@ use super::{
     fields,
     frames::{Frame, Framing},
     history,
+    options::{Format, Options, Tool, ToolChoice, some},
     think::Think,
     usage_of,
 };
@@ -42,6 +43,29 @@ impl Dialect for Ollama {
             ("messages", messages.into()),
             ("stream", true.into()),
         ]))
+    }
+
+    fn options(&self, asked: &Options) -> Fields {
+        let format = asked.format.as_ref().map(|format| match format {
+            Format::Json => "json".into(),
+            Format::Schema(schema) => schema.get("schema").cloned().unwrap_or_default(),
+        });
+        let options = some([
+            ("temperature", asked.temperature.clone()),
+            ("top_p", asked.top_p.clone()),
+            ("num_predict", asked.max_tokens.clone()),
+            ("stop", asked.stop.clone()),
+            ("seed", asked.seed.clone()),
+        ]);
+        some([
+            // It calls a tool if it wants to, unless it knows none.
+            (
+                "tools",
+                asked.tools_as(Tool::of_chat).filter(|_| asked.choice != Some(ToolChoice::None)),
+            ),
+            ("options", (!options.is_empty()).then_some(Value::Object(options))),
+            ("format", format),
+        ])
     }
 
     fn reader(&self) -> Box<dyn Reader> {

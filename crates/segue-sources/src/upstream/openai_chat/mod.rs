@@ -13,6 +13,7 @@
 mod chunk;
 mod messages;
 
+use segue_core::ClientApi;
 use serde_json::{Value, json};
 
 use self::{
@@ -26,6 +27,7 @@ use super::{
     fields,
     frames::{Frame, Framing},
     history,
+    options::{Format, Options, Tool, ToolChoice, some},
     think::Think,
 };
 
@@ -49,6 +51,27 @@ impl Dialect for OpenAiChat {
             ("stream", true.into()),
             ("stream_options", json!({"include_usage": true})),
         ]))
+    }
+
+    fn own_api(&self) -> Option<ClientApi> {
+        Some(ClientApi::OpenAiChat)
+    }
+
+    fn options(&self, asked: &Options) -> Fields {
+        let format = asked.format.as_ref().map(|format| match format {
+            Format::Json => json!({"type": "json_object"}),
+            Format::Schema(schema) => json!({"type": "json_schema", "json_schema": schema}),
+        });
+        some([
+            ("tools", asked.tools_as(Tool::of_chat)),
+            ("tool_choice", asked.choice.as_ref().map(ToolChoice::of_chat)),
+            ("parallel_tool_calls", asked.parallel.clone()),
+            ("temperature", asked.temperature.clone()),
+            ("top_p", asked.top_p.clone()),
+            ("max_completion_tokens", asked.max_tokens.clone()),
+            ("reasoning_effort", asked.effort.clone()),
+            ("response_format", format),
+        ])
     }
 
     fn reader(&self) -> Box<dyn Reader> {

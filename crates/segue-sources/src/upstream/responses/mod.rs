@@ -15,6 +15,7 @@ mod input;
 
 use std::collections::HashSet;
 
+use segue_core::ClientApi;
 use serde_json::{Value, json};
 
 use super::{
@@ -23,7 +24,9 @@ use super::{
     fault::Fault,
     fields,
     frames::{Frame, Framing},
-    history, usage_of,
+    history,
+    options::{Format, Options, Tool, ToolChoice, some},
+    usage_of,
 };
 
 /// The dialect.
@@ -50,6 +53,37 @@ impl Dialect for Responses {
         ]);
         body.extend(system.map(|text| ("instructions".to_owned(), text.into())));
         Ok(body)
+    }
+
+    fn own_api(&self) -> Option<ClientApi> {
+        Some(ClientApi::OpenAiResponses)
+    }
+
+    fn options(&self, asked: &Options) -> Fields {
+        let format = asked.format.as_ref().map(|format| match format {
+            Format::Json => json!({"format": {"type": "json_object"}}),
+            Format::Schema(schema) => {
+                let mut format = json!({"type": "json_schema"});
+                for (name, value) in schema {
+                    format[name.as_str()] = value.clone();
+                }
+                json!({"format": format})
+            }
+        });
+        let choice = |choice: &ToolChoice| match choice {
+            ToolChoice::Function(name) => json!({"type": "function", "name": name}),
+            other => other.of_chat(),
+        };
+        some([
+            ("tools", asked.tools_as(Tool::of_responses)),
+            ("tool_choice", asked.choice.as_ref().map(choice)),
+            ("parallel_tool_calls", asked.parallel.clone()),
+            ("temperature", asked.temperature.clone()),
+            ("top_p", asked.top_p.clone()),
+            ("max_output_tokens", asked.max_tokens.clone()),
+            ("reasoning", asked.effort.as_ref().map(|effort| json!({"effort": effort}))),
+            ("text", format),
+        ])
     }
 
     fn reader(&self) -> Box<dyn Reader> {
