@@ -35,9 +35,14 @@ export class Server {
     return server;
   }
 
+  /** The data folder. */
+  get data() {
+    return path.join(this.#data, "data");
+  }
+
   async #serve(listen) {
     const env = { PATH: process.env.PATH, HOME: this.#data, ...this.settings };
-    const args = ["serve", "--listen", listen, "--data", path.join(this.#data, "data")];
+    const args = ["serve", "--listen", listen, "--data", this.data];
     this.#child = spawn(binary, args, { env, stdio: ["ignore", "pipe", "pipe"] });
     let log = "";
     this.#child.stderr.on("data", (text) => (log += text));
@@ -129,14 +134,14 @@ export function textOf(events) {
 
 /**
  * Stands between a client and the server and cuts each connection after so many bytes of the
- * answer; `next()` gives the number for the next one, or Infinity.
+ * answer, or of the request; `next()` and `nextUp()` give the number for the next one, or Infinity.
  */
-export async function cutter(t, server, next) {
+export async function cutter(t, server, next, nextUp = () => Infinity) {
   const { hostname, port } = new URL(server.url);
   const sockets = new Set();
   const proxy = net.createServer((client) => {
     const upstream = net.connect(Number(port), hostname);
-    let left = next();
+    const ways = [[upstream, client, next()], [client, upstream, nextUp()]];
     for (const socket of [client, upstream]) {
       sockets.add(socket);
       socket.on("error", () => {});
@@ -146,13 +151,14 @@ export async function cutter(t, server, next) {
         upstream.destroy();
       });
     }
-    client.pipe(upstream);
-    upstream.on("data", (bytes) => {
-      const part = bytes.subarray(0, left);
-      left -= part.length;
-      client.write(part, () => left <= 0 && client.destroy());
-    });
-    upstream.on("end", () => client.end());
+    for (let [from, to, left] of ways) {
+      from.on("data", (bytes) => {
+        const part = bytes.subarray(0, left);
+        left -= part.length;
+        to.write(part, () => left <= 0 && to.destroy());
+      });
+      from.on("end", () => to.end());
+    }
   });
   proxy.listen(0, "127.0.0.1");
   await once(proxy, "listening");

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 
 /// Folders which hold what was built or fetched, not what was written.
-const NOT_OURS: &[&str] = &[".git", "target", "node_modules", ".tools", "__pycache__"];
+const NOT_OURS: &[&str] = &[".git", "target", "node_modules", ".tools", "__pycache__", "dist"];
 
 /// The repository's root.
 pub(crate) fn root() -> &'static Path {

@@ -35,8 +35,8 @@ class Server:
 
     def _serve(self, listen):
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.settings}
-        data = str(self.folder / "data")
-        command = [os.environ["SEGUE_BIN"], "serve", "--listen", listen, "--data", data]
+        self.data = self.folder / "data"
+        command = [os.environ["SEGUE_BIN"], "serve", "--listen", listen, "--data", str(self.data)]
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=log)
         first = self.process.stdout.readline().decode()
@@ -85,40 +85,45 @@ class Server:
 
 
 class Cutter:
-    """Stands between a client and the server and cuts each connection after so many bytes of the
-    answer, as `limits` say; those that come later pass."""
+    """Stands between a client and the server and cuts connections.
 
-    def __init__(self, server, limits):
-        self.place = server.url.removeprefix("http://").split(":")
-        self.limits = limits
-        self.door = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.door.getsockname()[1]}"
+    Each is cut after so many bytes of the answer (`down()`) or of the request (`up()`); None is never.
+    """
+
+    def __init__(self, server, down, up=lambda: None):
+        host, port = server.url.removeprefix("http://").split(":")
+        self._upstream = (host, int(port))
+        self._down, self._up = down, up
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self):
+        self._listener.close()
 
     def _accept(self):
         while True:
             try:
-                client, _ = self.door.accept()
+                client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection((self.place[0], int(self.place[1])))
-            left = self.limits.pop(0) if self.limits else None
-            threading.Thread(target=_pipe, args=(client, server, None), daemon=True).start()
-            threading.Thread(target=_pipe, args=(server, client, left), daemon=True).start()
+            try:
+                server = socket.create_connection(self._upstream)
+            except OSError:
+                client.close()
+                continue
+            for source, sink, left in ((server, client, self._down()), (client, server, self._up())):
+                threading.Thread(target=_carry, args=(source, sink, left), daemon=True).start()
 
-    def close(self):
-        self.door.close()
 
-
-def _pipe(source, sink, left):
-    """Passes bytes on, at most `left`, and closes both ends."""
+def _carry(source, sink, left):
     try:
         while left is None or left > 0:
-            some = source.recv(65536 if left is None else min(left, 65536))
-            if not some:
+            piece = source.recv(min(65536, left or 65536))
+            if not piece:
                 break
-            sink.sendall(some)
-            left = left and left - len(some)
+            sink.sendall(piece)
+            left = None if left is None else left - len(piece)
     except OSError:
         pass
     for end in (source, sink):
@@ -126,6 +131,7 @@ def _pipe(source, sink, left):
             end.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+        end.close()
 
 
 def text_of(events):

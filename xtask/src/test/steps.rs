@@ -44,7 +44,8 @@ pub(super) const STEPS: &[Step] = &[
     step("doctest", "examples in the documentation", doc_tests),
     step("release", "the release binary builds", |_| passed(run(&mut release()))),
     step("node", "the server under JavaScript clients", node),
-    step("python", "the server under Python clients", python),
+    step("typescript", "the TypeScript client, as its package installs it", typescript),
+    step("python", "the server under Python clients, ours as its package installs it", python),
     step("browser", "the page in Chromium", browser),
     step("crash", "killed and restarted under load", |_| passed(run(&mut crash()))),
     step("deny", "licences, bans and sources of dependencies", deny),
@@ -98,18 +99,24 @@ fn doc_tests(tally: &mut Tally) -> Result {
 
 fn node(tally: &mut Tally) -> Result {
     tools::node_packages()?;
-    count(&mut node_tests("node"), Runner::Node, tally)
+    count(&mut node_tests(tools::E2E, "node/"), Runner::Node, tally)
 }
 
 fn browser(tally: &mut Tally) -> Result {
     tools::node_packages()?;
     tools::system("chromium")?;
-    count(&mut node_tests("browser"), Runner::Node, tally)
+    count(&mut node_tests(tools::E2E, "browser/"), Runner::Node, tally)
 }
 
-fn node_tests(suite: &str) -> Command {
-    let folder = repo::root().join(tools::E2E);
-    let files = format!("{suite}/*.test.mjs");
+fn typescript(tally: &mut Tally) -> Result {
+    tools::typescript_client()?;
+    count(&mut node_tests(tools::TYPESCRIPT_TESTS, ""), Runner::Node, tally)
+}
+
+/// The test files below `folder` whose paths begin with `suite`.
+fn node_tests(folder: &str, suite: &str) -> Command {
+    let folder = repo::root().join(folder);
+    let files = format!("{suite}*.test.mjs");
     let arguments =
         ["--test", "--test-reporter=tap", "--test-timeout=240000", "--test-concurrency=1"];
     let mut tests = command("sh", &["-c", &format!("exec node {} {files}", arguments.join(" "))]);
@@ -119,6 +126,7 @@ fn node_tests(suite: &str) -> Command {
 
 fn python(tally: &mut Tally) -> Result {
     let python = tools::python()?;
+    tools::python_client(&python)?;
     let folder = repo::root().join(tools::E2E).join("python");
     let mut tests =
         command(&python.to_string_lossy(), &["-m", "pytest", "-q", "-p", "no:cacheprovider", "."]);
