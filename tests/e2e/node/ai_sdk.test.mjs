@@ -69,7 +69,77 @@ for (const name of ["ai5", "ai6", "ai7"]) {
     assert.equal(answerOf(chat).length, 1);
     assert.equal(answerOf(chat)[0].id, (await server.run(run)).message_id);
     const [started] = await server.journal(run);
-    assert.deepEqual(started.input, [{ type: "text", text: "hello" }]);
+    const { id } = chat.messages[0];
+    const parts = [{ type: "text", text: "hello" }];
+    assert.deepEqual(started.input, [{ role: "user", parts, metadata: { ai_sdk_id: id } }]);
+  });
+
+  test(`${name}: an answer is made again, and a question edited`, async (t) => {
+    const server = await Server.start(t);
+    const chat = tab(sdk, server.url, "c");
+    let count = 0;
+    const turn = async (asked, words) => {
+      const run = await runOf(server, "c", ++count);
+      await say(server, run, words);
+      await finish(server, run);
+      await asked;
+      assert.equal(chat.error, undefined);
+      return run;
+    };
+    await turn(chat.sendMessage({ text: "question" }), ["old"]);
+    const second = await turn(chat.regenerate(), ["new"]);
+    const third = await turn(chat.regenerate(), ["newest"]);
+    assert.notEqual(second, third);
+    await turn(chat.regenerate({ messageId: chat.messages[1].id }), ["named"]);
+    const stored = async () =>
+      (await (await fetch(`${server.url}/v1/sessions/c/messages`)).json()).data;
+    const textsOf = (messages) => messages.map((m) => m.parts.map((part) => part.text ?? "").join(""));
+    assert.deepEqual(textsOf(await stored()), ["question", "named"]);
+    assert.deepEqual(textsOf(chat.messages), ["question", "named"]);
+    await turn(chat.sendMessage({ text: "more" }), ["and more"]);
+    const edited = { text: "edited", messageId: chat.messages[0].id };
+    await turn(chat.sendMessage(edited), ["other"]);
+    assert.deepEqual(textsOf(await stored()), ["edited", "other"]);
+    assert.deepEqual(textsOf(chat.messages), ["edited", "other"]);
+    assert.equal((await stored())[1].id, chat.messages[1].id);
+  });
+
+  test(`${name}: the answer goes on with what a tool of the client gave`, async (t) => {
+    const server = await Server.start(t);
+    const bodies = [];
+    const noted = (url, init) => (bodies.push(init.body), fetch(url, init));
+    const chat = tab(sdk, server.url, "c", [], { fetch: noted });
+    const sent = chat.sendMessage({ text: "hello" });
+    const first = await runOf(server, "c");
+    await server.append(first, [
+      delta("let me look"),
+      { type: "tool_call.started", call_id: "t1", name: "where", executor: "client" },
+      { type: "tool_call.input_end", call_id: "t1", input: { what: "cat" } },
+    ]);
+    await finish(server, first);
+    await sent;
+    const [asked] = partsOf(chat, "tool-where");
+    assert.equal(asked.state, "input-available");
+    const give = (chat.addToolOutput ?? chat.addToolResult).bind(chat);
+    await give({ tool: "where", toolCallId: "t1", output: { place: "mat" } });
+    const going = chat.sendMessage();
+    const second = await runOf(server, "c", 2);
+    await say(server, second, [" on the mat"]);
+    await finish(server, second);
+    await going;
+    assert.equal(chat.error, undefined);
+    assert.equal(answerOf(chat).length, 1);
+    assert.equal(shown(chat), "let me look on the mat");
+    assert.deepEqual(partsOf(chat, "tool-where")[0].output, { place: "mat" });
+    const { continues, message_id } = await server.run(second);
+    assert.deepEqual([continues, message_id], [first, answerOf(chat)[0].id]);
+    const [started] = await server.journal(second);
+    const result = { type: "tool_result", call_id: "t1", output: { place: "mat" } };
+    assert.deepEqual(started.input, [{ role: "tool", parts: [result] }]);
+    // The same request again, as after a cut before the answer's head, is the same run.
+    const again = await send(server, JSON.parse(bodies.at(-1)));
+    assert.match(again.headers.get("location"), new RegExp(`run=${second}$`));
+    assert.equal((await runsOf(server, "c")).length, 2);
   });
 
   test(`${name}: reasoning, steps, tools and data arrive as parts`, async (t) => {
@@ -318,8 +388,8 @@ test("what cannot be served is refused in words for the user", async (t) => {
     [{ messages }, 400, /`id`/],
     [{ id: "c", messages: [] }, 400, /no message/],
     [{ id: "c", messages, model: "gpt-x" }, 400, /gpt-x/],
-    [{ id: "c", messages, trigger: "regenerate-message" }, 400, /made again/],
-    [{ id: "c", messages: [{ id: "a", role: "assistant", parts: [] }] }, 400, /continued/],
+    [{ id: "c", messages: [{ id: "a", role: "assistant", parts: [] }] }, 404, /no such answer/],
+    [{ id: "c", messages: [{ id: "a", role: "poet", parts: [] }] }, 400, /a user's/],
   ]) {
     const answer = await send(server, body);
     assert.equal(answer.status, status);

@@ -4,6 +4,8 @@
 //! A client shows the text of a refusal to its user, so refusals are plain text. A chat is a
 //! session. Its id may be any text; one that is not an id of ours stands for its digest.
 
+mod asked;
+
 use std::fmt::Write as _;
 
 use axum::{
@@ -15,6 +17,8 @@ use segue_core::{AgentName, Policy, RunId, RunStatus, Seq, SessionId};
 use segue_engine::{RunQuery, RunView, StartError, StartKey, StartRun, StopError, StopRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use asked::{Asked, Wish};
 
 use super::{
     cursor::Start,
@@ -61,6 +65,8 @@ struct ChatBody {
     messages: Option<Vec<Value>>,
     message: Option<Value>,
     trigger: Option<String>,
+    #[serde(rename = "messageId")]
+    message_id: Option<String>,
     model: Option<Value>,
     agent: Option<Value>,
 }
@@ -81,23 +87,6 @@ fn malformed(detail: impl Into<String>) -> Problem {
 }
 
 impl ChatBody {
-    /// The last message, which has to be the user's.
-    fn asked(&self) -> Result<&Value, Problem> {
-        if self.trigger.as_deref() == Some("regenerate-message") {
-            return Err(malformed("an answer cannot be made again yet: send a new message"));
-        }
-        let last = self.messages.as_ref().and_then(|messages| messages.last());
-        let last = last.or(self.message.as_ref());
-        let last = last.ok_or_else(|| malformed("`messages` has no message"))?;
-        match last["role"].as_str() {
-            Some("user") => Ok(last),
-            Some("assistant") => Err(malformed(
-                "an answer cannot be continued yet: the last message is not a user's",
-            )),
-            _ => Err(malformed("the last message must be a user's")),
-        }
-    }
-
     fn agent(&self) -> Result<Option<AgentName>, Problem> {
         let Some(name) = self.agent.as_ref().or(self.model.as_ref()) else { return Ok(None) };
         let unknown = |_| Problem::new(Code::UnknownAgent, format!("there is no agent {name}"));
@@ -105,36 +94,11 @@ impl ChatBody {
     }
 }
 
-/// The parts of a user's message in our words; what has no word of ours is kept.
-fn input_of(message: &Value) -> Value {
-    let Some(parts) = message["parts"].as_array() else {
-        return json!([{"type": "text", "text": message["content"].as_str().unwrap_or_default()}]);
-    };
-    let part = |part: &Value| match part["type"].as_str() {
-        Some("text") => json!({"type": "text", "text": part["text"]}),
-        Some("file") => {
-            let (media, url, name) = (&part["mediaType"], &part["url"], &part["filename"]);
-            json!({"type": "file", "media_type": media, "url": url, "name": name})
-        }
-        _ => part.clone(),
-    };
-    parts.iter().map(part).collect()
-}
-
 /// The session of a chat.
 fn session_of(chat: &str) -> SessionId {
     SessionId::parse(chat).unwrap_or_else(|_| {
         SessionId::parse(&format!("chat_{}", digest(chat))).expect("hexadecimal digits are in ids")
     })
-}
-
-/// What is known of a message, so that the same one is not answered twice: a message without an
-/// id is never the same as another.
-fn mark_of(message: &Value) -> Option<String> {
-    let mut message = message.clone();
-    message["id"].as_str()?;
-    message.sort_all_objects();
-    Some(digest(&message.to_string()))
 }
 
 /// Whether a run answers the message and did not break off.
@@ -148,28 +112,34 @@ async fn newest(call: &Call, session: &SessionId) -> Result<Option<RunView>, Pro
     Ok(call.engine().runs(call.tenant(), query).await?.data.into_iter().next())
 }
 
-/// Starts a run for the user's last message, or attaches to the one that answers it: a client
-/// whose connection broke before the answer's head sends it again.
+/// Starts a run for what the chat asks, or attaches to the one that answers it: a client whose
+/// connection broke before the answer's head sends it again.
 pub(super) async fn send(State(app): State<App>, request: Request) -> Result<Response, Told> {
     let call = Call::of(&app, request.headers())?;
     let extract::Json(body) = extract::Json::<ChatBody>::from_request(request, &app).await?;
     let chat = body.id.as_deref().filter(|id| !id.is_empty());
     let chat = chat.ok_or_else(|| malformed("`id` names the chat and is missing"))?;
-    let (message, agent, session) = (body.asked()?, body.agent()?, session_of(chat));
-    let mark = mark_of(message);
+    let (agent, session) = (body.agent()?, session_of(chat));
     let last = newest(&call, &session).await?;
-    if let Some(run) = last.as_ref().filter(|run| answers(run, mark.as_ref())) {
+    let wish = Wish::of(&body)?;
+    let mark = wish.mark(&body);
+    let is_same = |run: &&RunView| {
+        let may_be = run.status != RunStatus::Finished || wish.is_answered_once(&body);
+        may_be && answers(run, mark.as_ref())
+    };
+    if let Some(run) = last.as_ref().filter(is_same) {
         return Ok(follow(&call, chat, run, &Start::at(Seq::FIRST)).await?);
     }
+    let Asked { input, replaces, continues } = wish.asked(&call, &session, &body).await?;
     let is_stopping = last.as_ref().is_some_and(|run| run.status == RunStatus::Stopping);
     let request = StartRun {
-        replaces: None,
-        continues: None,
+        replaces,
+        continues,
         session: Some(session),
         run: None,
         agent,
         source: None,
-        input: input_of(message),
+        input,
         params: json!({}),
         policy: if is_stopping { Policy::Queue } else { Policy::Reject },
         limits: segue_core::Limits::default(),
@@ -308,29 +278,5 @@ mod tests {
         let odd = session_of("a/b ü");
         assert!(odd.as_str().starts_with("chat_") && odd != session_of("a/b u"));
         assert_eq!(escaped("a/b ü"), "a%2Fb%20%C3%BC");
-    }
-
-    #[test]
-    fn a_message_is_the_same_only_with_an_id_and_all_of_its_content() {
-        let message = |id: Value, text: &str| json!({"id": id, "parts": [{"text": text}]});
-        let mark = |id: Value, text: &str| mark_of(&message(id, text));
-        assert_eq!(mark(json!("m"), "a"), mark(json!("m"), "a"));
-        assert_ne!(mark(json!("m"), "a"), mark(json!("m"), "b"));
-        assert_ne!(mark(json!("m"), "a"), mark(json!("n"), "a"));
-        assert_eq!(mark(Value::Null, "a"), None);
-    }
-
-    #[test]
-    fn parts_become_ours() {
-        let parts = json!([
-            {"type": "text", "text": "hi", "state": "done"},
-            {"type": "file", "mediaType": "image/png", "url": "data:,x", "filename": "x.png"},
-        ]);
-        let ours = json!([
-            {"type": "text", "text": "hi"},
-            {"type": "file", "media_type": "image/png", "url": "data:,x", "name": "x.png"},
-        ]);
-        assert_eq!(input_of(&json!({"parts": parts})), ours);
-        assert_eq!(input_of(&json!({"content": "hi"})), json!([{"type": "text", "text": "hi"}]));
     }
 }
