@@ -115,14 +115,14 @@ async fn again(
     let is_named = |told: &Message| body.message_id.as_deref() == Some(told.id.as_str());
     let of_message = |told: &Message| message["id"].as_str().is_some_and(|id| is_called(told, id));
     // The newest comes first, so what came after a message stands before it.
-    let replaced = match told.iter().position(of_message) {
-        Some(asked) => asked.checked_sub(1).map(|first| &told[first]),
+    let first = match told.iter().position(of_message) {
+        Some(asked) => asked.checked_sub(1).map(|next| &told[next]),
         None => told
             .iter()
             .find(|told| is_named(told))
             .or_else(|| told.iter().find(|told| told.role == Role::Assistant)),
     };
-    let replaces = replaced.map(|message| message.id.clone());
+    let replaces = first.map(|message| message.id.clone());
     Ok(Asked { input: Value::Null, replaces, continues: None })
 }
 
