@@ -21,6 +21,7 @@ use crate::{
     shutdown::ShutdownReport,
     snapshot::Snapshots,
     spawner::Spawner,
+    store::Stores,
     supervisor::Supervisor,
 };
 
@@ -44,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) attached: Arc<Attached>,
     pub(crate) deletions: Deletions,
     pub(crate) retention: Retention,
+    pub(crate) stores: Stores,
     /// What the shutdown left, once it is over.
     pub(crate) down: OnceCell<ShutdownReport>,
 }
@@ -125,6 +127,7 @@ impl Engine {
             attached: Arc::default(),
             deletions: Deletions::default(),
             retention: Retention::default(),
+            stores: Stores::default(),
             down: OnceCell::new(),
         };
         let engine = Self { inner: Arc::new(inner) };

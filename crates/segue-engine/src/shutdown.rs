@@ -18,7 +18,7 @@ pub struct ShutdownReport {
 
 impl Engine {
     /// Refuses new work, stops every run with reason `shutdown`, waits up to `budget` for their
-    /// ends, brings the views up to date and closes the journal. Whoever calls it again waits for
+    /// ends, writes what message stores have unwritten, brings the views up to date and closes the journal. Whoever calls it again waits for
     /// the same.
     pub async fn shutdown(&self, budget: Duration) -> ShutdownReport {
         *self.inner.down.get_or_init(|| self.shut_down(budget)).await
@@ -28,6 +28,7 @@ impl Engine {
         self.inner.supervisor.close();
         self.inner.retention.wake();
         let left_running = self.stop_all(budget).await;
+        self.inner.stores.shutdown(budget).await;
         let flush = self.inner.projection.flushed(self.inner.journal.position());
         let views_flushed = matches!(tokio::time::timeout(budget, flush).await, Ok(Ok(())));
         self.inner.projection.stop();

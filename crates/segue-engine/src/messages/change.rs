@@ -2,7 +2,7 @@
 
 use segue_core::{
     MessageId, RunId, SessionId, TenantId,
-    fold::{Message, said::Said},
+    fold::{Message, MessageStatus, said::Said},
     lifecycle::Lifecycle,
 };
 use segue_journal::{
@@ -67,6 +67,17 @@ impl Engine {
         session: &SessionId,
         request: CreateMessage,
     ) -> Result<Message, MessageError> {
+        self.create_message_as(tenant, session, request, MessageStatus::Complete).await
+    }
+
+    /// The same of one that is not whole yet, or has ended in another way.
+    pub(crate) async fn create_message_as(
+        &self,
+        tenant: &TenantId,
+        session: &SessionId,
+        request: CreateMessage,
+        status: MessageStatus,
+    ) -> Result<Message, MessageError> {
         if !self.is_ready() {
             return Err(MessageError::ShuttingDown);
         }
@@ -85,7 +96,7 @@ impl Engine {
             return Err(MessageError::NothingToReplace(first.clone()));
         }
         let message = Message::said(id.clone(), session.clone(), said, self.inner.ids.clock.now());
-        let message = Box::new(Message { is_summary, ..message });
+        let message = Box::new(Message { is_summary, status, ..message });
         let created = [Lifecycle::MessageCreated { message, replaces }];
         let committed = self.commit_to_session(tenant, session, Target::Any, &created, &[]).await?;
         let seq = committed.parts.last().map(|part| part.last_seq);

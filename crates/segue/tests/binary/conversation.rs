@@ -123,3 +123,18 @@ fn a_backup_is_made_beside_a_server_that_goes_on_and_can_be_served() {
     let refused = server.post("/v1/backup", &json!({"to": "/tmp/x"}));
     assert_eq!((refused.status, refused.code().as_str()), (403, "admin_only"));
 }
+
+#[test]
+fn i21_half_an_answer_is_in_its_message_after_a_restart() {
+    let home = Home::new();
+    let server = Server::start(&home);
+    server.start_run("talk", &json!({"agent": "push", "run_id": "r", "input": "question"}));
+    server.append("r", &json!({"type": "text.delta", "part": "p", "text": "half"}));
+    let address = server.address.clone();
+    server.kill();
+    let server = Server::start_at(&home, &address);
+    let said = messages(&home, &["talk"]);
+    assert_eq!(texts(&said), ["question", "half"]);
+    assert_eq!(said[1]["status"], "interrupted");
+    assert_eq!(server.get("/v1/search?q=half").json()["data"][0]["message_id"], said[1]["id"]);
+}
