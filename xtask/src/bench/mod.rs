@@ -5,6 +5,7 @@
 //! is slow is taken again.
 
 mod appends;
+mod coalesce;
 mod decode;
 mod disk;
 mod engine;
@@ -49,8 +50,10 @@ const MORE_ROUNDS: usize = 3;
 const SLOW_DISK_US: f64 = 1_000.0;
 
 /// What can be measured, in the order of `all`.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 15] = [
     "decode",
+    "fold",
+    "coalesce",
     "engine",
     "packing",
     "append-1",
@@ -123,10 +126,12 @@ async fn measure(bench: &Bench, name: &str, rounds: usize) -> anyhow::Result<Vec
 }
 
 async fn round(bench: &Bench, name: &str, number: usize) -> anyhow::Result<Vec<Sample>> {
-    let in_process = ["decode", "engine", "packing"].contains(&name);
+    let in_process = ["decode", "fold", "coalesce", "engine", "packing"].contains(&name);
     live::pin((!in_process).then_some(target::LOAD_CORE))?;
     match name {
         "decode" => decode::round(),
+        "fold" => coalesce::fold(),
+        "coalesce" => coalesce::round(bench).await,
         "engine" => engine::round(bench, number).await,
         "packing" => engine::packing(bench, number).await,
         "append-1" => appends::one(bench, number).await,
