@@ -41,7 +41,9 @@ export class Server {
   }
 
   async #serve(listen) {
-    const env = { PATH: process.env.PATH, HOME: this.#data, ...this.settings };
+    // Small segments: a folder has room for two of them from the first moment.
+    const small = { SEGUE_SEGMENT_MIB: "4" };
+    const env = { PATH: process.env.PATH, HOME: this.#data, ...small, ...this.settings };
     const args = ["serve", "--listen", listen, "--data", this.data];
     this.#child = spawn(binary, args, { env, stdio: ["ignore", "pipe", "pipe"] });
     let log = "";

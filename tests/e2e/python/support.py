@@ -34,7 +34,9 @@ class Server:
         self._serve("127.0.0.1:0")
 
     def _serve(self, listen):
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.settings}
+        # Small segments: a folder has room for two of them from the first moment.
+        small = {"SEGUE_SEGMENT_MIB": "4"}
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **small, **self.settings}
         self.data = self.folder / "data"
         command = [os.environ["SEGUE_BIN"], "serve", "--listen", listen, "--data", str(self.data)]
         log = (self.folder / "log").open("ab")

@@ -46,7 +46,7 @@ pub(super) const STEPS: &[Step] = &[
     step("node", "the server under JavaScript clients", node),
     step("typescript", "the TypeScript client, as its package installs it", typescript),
     step("python", "the server under Python clients, ours as its package installs it", python),
-    step("browser", "the page in Chromium", browser),
+    step("browser", "the pages in Chromium", browser),
     step("crash", "killed and restarted under load", |_| passed(run(&mut crash()))),
     step("deny", "licences, bans and sources of dependencies", deny),
 ];
@@ -104,6 +104,7 @@ fn node(tally: &mut Tally) -> Result {
 
 fn browser(tally: &mut Tally) -> Result {
     tools::node_packages()?;
+    tools::chat_example()?;
     tools::system("chromium")?;
     count(&mut node_tests(tools::E2E, "browser/"), Runner::Node, tally)
 }

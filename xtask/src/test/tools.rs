@@ -18,6 +18,9 @@ pub(super) const E2E: &str = "tests/e2e";
 const TYPESCRIPT: &str = "clients/typescript";
 pub(super) const TYPESCRIPT_TESTS: &str = "tests/e2e/typescript";
 
+/// The chat page of the examples.
+const CHAT: &str = "examples/chat";
+
 /// The JavaScript packages of the suites, as locked.
 pub(super) fn node_packages() -> anyhow::Result<()> {
     npm_ci(E2E)
@@ -38,6 +41,12 @@ pub(super) fn typescript_client() -> anyhow::Result<()> {
     // Not over an older build of the same version, which npm may take for the same.
     emptied(&format!("{TYPESCRIPT_TESTS}/node_modules"))?;
     run(command("npm", &["install"]).args(quiet).arg(package).current_dir(&tests))
+}
+
+/// Builds the chat page of the examples as its guide says.
+pub(super) fn chat_example() -> anyhow::Result<()> {
+    npm_ci(CHAT)?;
+    run(command("npm", &["run", "--silent", "build"]).current_dir(repo::root().join(CHAT)))
 }
 
 /// What a folder's lock file names, unless it is there already.
