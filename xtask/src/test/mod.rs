@@ -3,6 +3,7 @@
 //! What a step needs and the machine lacks is installed from the package registries, or the step
 //! fails and names it; none is left out without a word.
 
+mod clients;
 mod command;
 mod steps;
 mod tally;

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::Command};
 
 use super::{
+    clients::{self, Client},
     command::{cargo, command, exists, read, run},
     tally::{Runner, Tally},
     tools,
@@ -97,21 +98,51 @@ fn doc_tests(tally: &mut Tally) -> Result {
     count(&mut tests, Runner::Libtest, tally)
 }
 
+/// The files of the suite under Node, and whose they are; each client of the AI SDK's has tests of
+/// its own in one file.
+const NODE: [(&str, Option<Client>); 5] = [
+    ("ai_sdk", None),
+    ("eventsource", Some(Client::EventSource)),
+    ("fetch", Some(Client::Fetch)),
+    ("openai", Some(Client::OpenAiNode)),
+    ("resume", Some(Client::Fetch)),
+];
+
 fn node(tally: &mut Tally) -> Result {
     tools::node_packages()?;
-    count(&mut node_tests(tools::E2E, "node/"), Runner::Node, tally)
+    tools::only_files("tests/e2e/node", ".test.mjs", &NODE.map(|(file, _)| file))?;
+    let mut of_fetch = Tally::default();
+    for (file, client) in NODE {
+        let mut of_file = Tally::default();
+        let tests = &mut node_tests(tools::E2E, &format!("node/{file}"));
+        let text = counted(tests, Runner::Node, &mut of_file)?;
+        *tally += of_file;
+        match client {
+            Some(Client::Fetch) => of_fetch += of_file,
+            Some(client) => clients::note(client, of_file)?,
+            None => {
+                for major in 5..=7 {
+                    let of_major = clients::of_prefix(&text, &format!("ai{major}:"));
+                    clients::note(Client::AiSdk(major), of_major)?;
+                }
+            }
+        }
+    }
+    clients::note(Client::Fetch, of_fetch)?;
+    Ok(Done::Passed)
 }
 
 fn browser(tally: &mut Tally) -> Result {
     tools::node_packages()?;
     tools::chat_example()?;
     tools::system("chromium")?;
-    count(&mut node_tests(tools::E2E, "browser/"), Runner::Node, tally)
+    of_client(&mut node_tests(tools::E2E, "browser/"), Runner::Node, Client::Chromium, tally)
 }
 
 fn typescript(tally: &mut Tally) -> Result {
     tools::typescript_client()?;
-    count(&mut node_tests(tools::TYPESCRIPT_TESTS, ""), Runner::Node, tally)
+    let tests = &mut node_tests(tools::TYPESCRIPT_TESTS, "");
+    of_client(tests, Runner::Node, Client::TypeScript, tally)
 }
 
 /// The test files below `folder` whose paths begin with `suite`.
@@ -128,12 +159,24 @@ fn node_tests(folder: &str, suite: &str) -> Command {
 fn python(tally: &mut Tally) -> Result {
     let python = tools::python()?;
     tools::python_client(&python)?;
-    let folder = repo::root().join(tools::E2E).join("python");
-    let mut tests =
-        command(&python.to_string_lossy(), &["-m", "pytest", "-q", "-p", "no:cacheprovider", "."]);
-    tests.current_dir(folder).env("SEGUE_BIN", binary()).env("PYTHONDONTWRITEBYTECODE", "1");
-    count(&mut tests, Runner::Pytest, tally)
+    tools::only_files("tests/e2e/python", ".py", &PYTHON_FILES)?;
+    for (suite, client) in [
+        (&["test_streams.py", "test_hammer.py"][..], Client::HttpxSse),
+        (&["test_openai.py"], Client::OpenAiPython),
+        (&["client"], Client::Python),
+    ] {
+        let mut tests =
+            command(&python.to_string_lossy(), &["-m", "pytest", "-q", "-p", "no:cacheprovider"]);
+        let folder = repo::root().join(tools::E2E).join("python");
+        tests.args(suite).current_dir(folder).env("SEGUE_BIN", binary());
+        of_client(tests.env("PYTHONDONTWRITEBYTECODE", "1"), Runner::Pytest, client, tally)?;
+    }
+    Ok(Done::Passed)
 }
+
+/// What is in the folder of the Python suites.
+const PYTHON_FILES: [&str; 6] =
+    ["conftest", "model", "support", "test_hammer", "test_openai", "test_streams"];
 
 fn binary() -> PathBuf {
     target().join("release/segue")
@@ -151,8 +194,22 @@ fn deny(_: &mut Tally) -> Result {
     passed(run(&mut cargo(&["deny", "check", "licenses", "bans", "sources"])))
 }
 
+/// The same of a client's tests, of which the guide is told.
+fn of_client(tests: &mut Command, runner: Runner, client: Client, tally: &mut Tally) -> Result {
+    let mut of_client = Tally::default();
+    counted(tests, runner, &mut of_client)?;
+    *tally += of_client;
+    clients::note(client, of_client)?;
+    Ok(Done::Passed)
+}
+
 /// Runs tests and adds them to `tally`; a run without a summary, or with tests left out, fails.
 fn count(tests: &mut Command, runner: Runner, tally: &mut Tally) -> Result {
+    counted(tests, runner, tally).map(|_| Done::Passed)
+}
+
+/// The same; gives what was printed.
+fn counted(tests: &mut Command, runner: Runner, tally: &mut Tally) -> anyhow::Result<String> {
     let printed = read(tests)?;
     let counted = runner.count(&printed.text);
     *tally += counted.unwrap_or_default();
@@ -160,5 +217,5 @@ fn count(tests: &mut Command, runner: Runner, tally: &mut Tally) -> Result {
     anyhow::ensure!(counted.is_some(), "no summary of tests was printed");
     anyhow::ensure!(tally.failed == 0, "{} tests failed", tally.failed);
     anyhow::ensure!(tally.skipped == 0, "{} tests were left out", tally.skipped);
-    Ok(Done::Passed)
+    Ok(printed.text)
 }

@@ -43,6 +43,17 @@ pub(super) fn typescript_client() -> anyhow::Result<()> {
     run(command("npm", &["install"]).args(quiet).arg(package).current_dir(&tests))
 }
 
+/// The files of a folder that end so are these: no suite is left out because nobody named it.
+pub(super) fn only_files(folder: &str, ending: &str, names: &[&str]) -> anyhow::Result<()> {
+    for entry in fs::read_dir(repo::root().join(folder))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if let Some(name) = name.strip_suffix(ending) {
+            anyhow::ensure!(names.contains(&name), "{folder}/{name}{ending} belongs to no suite");
+        }
+    }
+    Ok(())
+}
+
 /// Builds the chat page of the examples as its guide says.
 pub(super) fn chat_example() -> anyhow::Result<()> {
     npm_ci(CHAT)?;
