@@ -31,6 +31,8 @@ pub(super) async fn start(
         | Err(
             StartError::Busy(_) | StartError::RunExists | StartError::Journal(AppendError::Retry),
         ) => {}
+        // On threads a kill may take the task that owns the start before it takes this one.
+        Err(StartError::ShuttingDown) => {}
         Err(error) => panic!("{error}"),
     }
 }
