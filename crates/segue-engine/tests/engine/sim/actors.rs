@@ -26,13 +26,15 @@ pub(super) async fn start(
         Ok(started) if started.is_new => {
             assert!(new.lock().unwrap().insert(name.to_string()), "a run is new once");
         }
-        // Busy, of an erased id, or in a session that is being deleted.
+        // Busy, of an erased id, or in a session that is being deleted; or, on threads, a kill that
+        // takes the task which owns the start before it takes this one.
         Ok(_)
         | Err(
-            StartError::Busy(_) | StartError::RunExists | StartError::Journal(AppendError::Retry),
+            StartError::Busy(_)
+            | StartError::RunExists
+            | StartError::ShuttingDown
+            | StartError::Journal(AppendError::Retry),
         ) => {}
-        // On threads a kill may take the task that owns the start before it takes this one.
-        Err(StartError::ShuttingDown) => {}
         Err(error) => panic!("{error}"),
     }
 }
