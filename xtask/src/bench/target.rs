@@ -50,11 +50,6 @@ pub(super) struct Target {
 impl Bench {
     pub(super) fn new(ours: PathBuf, seconds: u64) -> anyhow::Result<Self> {
         let peer = root().join(".tools/bin/durable-streams-server");
-        ensure!(
-            peer.is_file(),
-            "the peer is not there; get it with\n  \
-             cargo install durable-streams --version 0.1.5 --locked --root .tools"
-        );
         let scratch = tempfile::Builder::new().prefix("segue-bench-").tempdir()?;
         Ok(Self { ours, peer, scratch, seconds })
     }
@@ -84,6 +79,11 @@ impl Bench {
     }
 
     async fn start_peer(&self, folder: &Path) -> anyhow::Result<Live> {
+        ensure!(
+            self.peer.is_file(),
+            "the peer is not there; get it with\n  \
+             cargo install durable-streams --version 0.1.5 --locked --root .tools"
+        );
         // Free a moment ago. Should another take it, the peer does not start and says so.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let child = pinned(&self.peer, Some(SERVER_CORE))
