@@ -11,6 +11,7 @@
 //! - P03: the head and the first comment come before there is any event to send.
 //! - Q02: every attached client ends with the error's terminal.
 
+mod ai_sdk;
 mod append;
 mod auth;
 mod control;
