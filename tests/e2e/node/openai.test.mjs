@@ -99,7 +99,7 @@ for (const seed of [1, 2, 3]) {
     dense(events);
     assert.equal(said(events), TEXT);
     assert.equal(events.at(-1).type, "response.completed");
-  assert.equal(textOf(await server.journal(runOf(id))), TEXT);
+    assert.equal(textOf(await server.journal(runOf(id))), TEXT);
     assert.equal(model.answers.length, 1);
   });
 }

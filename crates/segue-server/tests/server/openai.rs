@@ -321,7 +321,11 @@ async fn what_cannot_be_served_is_refused_in_the_protocols_shape() {
         host.get(&format!("{RESPONSES}/{path}")).await.refusal(404, "not_found");
     }
     host.post(&format!("{RESPONSES}/resp_x/cancel"), &json!({})).await.refusal(404, "not_found");
-    host.get("/openai/v1/nothing").await.refusal(404, "not_found");
+    for path in ["", "/", "/nothing"] {
+        host.get(&format!("/openai/v1{path}")).await.refusal(404, "not_found");
+    }
+    host.get(&format!("{RESPONSES}/%FF")).await.refusal(400, "bad_id");
+    host.get(&format!("{RESPONSES}/x?stream=a&stream=b")).await.refusal(400, "bad_query");
     host.get(RESPONSES).await.refusal(405, "method_not_allowed");
     let list = read(post(&host, &json!([]))).await;
     list.refusal(400, "malformed");

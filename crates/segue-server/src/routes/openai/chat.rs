@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use http::HeaderMap;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Caller, body_of, flag,
+    Caller, Id, Query, body_of, flag,
     follow::{asks_for_stream, cursor_of, follow, resume},
     refusal::Refusal,
     start::Ask,
@@ -19,7 +19,6 @@ use super::{
 };
 use crate::{
     app::{App, Call},
-    extract::Query,
     facade::{Asked, OpenAiChat, Whole as _},
     routes::cursor::Start,
 };
@@ -71,7 +70,7 @@ fn check(body: &Map<String, Value>) -> Result<(), Refusal> {
 /// The completion at rest, or, as a healing `fetch` asks for it, its stream.
 pub(super) async fn retrieve(
     Caller(call): Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Query(query): Query<RetrieveQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -88,10 +87,7 @@ pub(super) async fn retrieve(
 }
 
 /// Deletes a completion.
-pub(super) async fn delete(
-    Caller(call): Caller,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Refusal> {
+pub(super) async fn delete(Caller(call): Caller, Id(id): Id) -> Result<Json<Value>, Refusal> {
     super::delete(&call, &find_chat(&call, &id).await?).await?;
     Ok(Json(json!({"id": id, "object": "chat.completion.deleted", "deleted": true})))
 }

@@ -28,11 +28,12 @@ mod whole;
 
 use axum::{
     Router,
-    extract::{FromRequestParts, OriginalUri, Request},
-    routing::{get, post},
+    extract::{FromRequestParts, OriginalUri, Path, Request},
+    routing::{any, get, post},
 };
 use http::request::Parts;
 use segue_engine::{RunQuery, RunView};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use self::refusal::Refusal;
@@ -56,7 +57,9 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route(&at("/chat/completions/{id}"), get(chat::retrieve).delete(chat::delete))
         .route(&at("/models"), get(models::list))
         .route(&at("/models/{id}"), get(models::show))
-        .route(&at("/{*rest}"), axum::routing::any(no_route))
+        .route(prefix, any(no_route))
+        .route(&at("/"), any(no_route))
+        .route(&at("/{*rest}"), any(no_route))
         .method_not_allowed_fallback(no_method)
 }
 
@@ -76,6 +79,31 @@ impl FromRequestParts<App> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
         Ok(Self(Call::of_any(app, &parts.headers)))
+    }
+}
+
+/// The id in the path, which may be any text.
+struct Id(String);
+
+impl FromRequestParts<App> for Id {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        match Path::from_request_parts(parts, app).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(_) => Err(Problem::new(Code::BadId, "the id is not UTF-8").into()),
+        }
+    }
+}
+
+/// The query, of which unknown names are passed over.
+struct Query<T>(T);
+
+impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        Ok(Self(extract::Query::from_request_parts(parts, app).await?.0))
     }
 }
 

@@ -1,10 +1,10 @@
 //! `GET /models` and `GET /models/{id}`: the agents.
 
-use axum::{Json, extract::Path};
+use axum::Json;
 use segue_engine::AgentView;
 use serde_json::{Value, json};
 
-use super::{Caller, refusal::Refusal};
+use super::{Caller, Id, refusal::Refusal};
 
 /// All agents. It is one page.
 pub(super) async fn list(Caller(call): Caller) -> Json<Value> {
@@ -13,10 +13,7 @@ pub(super) async fn list(Caller(call): Caller) -> Json<Value> {
 }
 
 /// One agent.
-pub(super) async fn show(
-    Caller(call): Caller,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Refusal> {
+pub(super) async fn show(Caller(call): Caller, Id(id): Id) -> Result<Json<Value>, Refusal> {
     let agents = call.engine().agents();
     let agent = agents.iter().find(|agent| agent.name.as_str() == id);
     agent.map(|agent| Json(model(agent))).ok_or_else(|| Refusal::of_model(&id))

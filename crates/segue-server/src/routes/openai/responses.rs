@@ -3,7 +3,7 @@
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use http::HeaderMap;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Caller, body_of, flag,
+    Caller, Id, Query, body_of, flag,
     follow::{asks_for_stream, cursor_of, follow, resume},
     input,
     refusal::Refusal,
@@ -22,7 +22,6 @@ use super::{
 };
 use crate::{
     app::{App, Call},
-    extract::Query,
     facade::{Asked, OpenAiResponses, Whole as _},
     routes::cursor::Start,
 };
@@ -74,7 +73,7 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
 /// frame that a `Last-Event-ID` names.
 pub(super) async fn retrieve(
     Caller(call): Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Query(query): Query<RetrieveQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -99,10 +98,7 @@ pub(super) async fn retrieve(
 }
 
 /// Stops the response. Idempotent, and without effect on one that has ended.
-pub(super) async fn cancel(
-    Caller(call): Caller,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Refusal> {
+pub(super) async fn cancel(Caller(call): Caller, Id(id): Id) -> Result<Json<Value>, Refusal> {
     let run = find(&call, &id).await?;
     let stop = StopRequest { reason: StopReason::User, by: None, wait: Some(CANCEL_WAIT) };
     call.engine().stop_run(call.tenant(), &run.id, stop).await?;
@@ -110,10 +106,7 @@ pub(super) async fn cancel(
 }
 
 /// Deletes a response that is alone in its session, which is what can be deleted.
-pub(super) async fn delete(
-    Caller(call): Caller,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Refusal> {
+pub(super) async fn delete(Caller(call): Caller, Id(id): Id) -> Result<Json<Value>, Refusal> {
     super::delete(&call, &find(&call, &id).await?).await?;
     Ok(Json(json!({"id": id, "object": "response", "deleted": true})))
 }
@@ -121,7 +114,7 @@ pub(super) async fn delete(
 /// What the response was asked, the newest first.
 pub(super) async fn input_items(
     Caller(call): Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Query(query): Query<ItemsQuery>,
 ) -> Result<Json<Value>, Refusal> {
     let run = find(&call, &id).await?;
