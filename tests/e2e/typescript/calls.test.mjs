@@ -48,7 +48,7 @@ test("a key, an id and a policy decide which run a start is", async (t) => {
 
 test("lists are read page by page", async (t) => {
   const client = new Client((await Server.start(t)).url);
-  for (let number = 0; number < 5; number += 1) await client.start(`s${number}`, { agent: "push" });
+  for (let number = 0; number < 5; number += 1) await client.start(`s${number}`, { agent: "push", run_id: `r${number}` });
   const page = await client.runs({ limit: 2 });
   assert.equal(page.data.length, 2);
   assert.notEqual(page.next, null);

@@ -83,6 +83,17 @@ test("what waits for the same request goes out together and in order", async (t)
   assert.equal(first.prefer, "ack=final");
 });
 
+test("an answer without its acknowledgement is a loss, with waits that grow", async (t) => {
+  const ack = '{"first_seq":1,"last_seq":1,"stop_requested":false,"acked_seq":0}\n';
+  const answers = ["", "\n", ack.slice(0, -1), ack];
+  const server = await scripted(t, (n, _, response) => response.end(answers[n]));
+  const drops = [];
+  const producer = quick(server.url).produce("r", { inbox: false, onReconnect: (drop) => drops.push(drop) });
+  assert.deepEqual(await producer.send(delta(0)), { events: 1, last_seq: 1 });
+  assert.deepEqual(drops.map(({ delay }) => delay), [1, 2, 4]);
+  assert.deepEqual(server.requests.map(({ headers }) => headers["producer-seq"]), Array(4).fill("0"));
+});
+
 test("a stop by another client is heard, and last words are taken", async (t) => {
   const server = await Server.start(t);
   const { id } = await start(server);

@@ -63,7 +63,7 @@ def test_a_key_an_id_and_a_policy_decide_which_run_a_start_is(server, connect):
 def test_lists_are_read_page_by_page(server, connect):
     client = connect(server.url)
     for number in range(5):
-        client.start(f"s{number}", agent="push")
+        client.start(f"s{number}", agent="push", run_id=f"r{number}")
     page = client.runs(limit=2)
     assert len(page["data"]) == 2 and page["next"] is not None
     assert [run["session_id"] for run in client.all_runs(limit=2)] == ["s4", "s3", "s2", "s1", "s0"]

@@ -91,6 +91,16 @@ def test_what_waits_for_the_same_request_goes_out_together_and_in_order(scripted
     assert server.requests[0].headers["prefer"] == "ack=final"
 
 
+def test_an_answer_without_its_acknowledgement_is_a_loss_with_waits_that_grow(scripted, connect):
+    ack = '{"first_seq":1,"last_seq":1,"stop_requested":false,"acked_seq":0}\n'
+    answers, drops = ["", "\n", ack[:-1], ack], []
+    server = scripted(lambda number, request: reply(request, 200, answers[number]))
+    producer = connect(server.url).produce("r", inbox=False, on_reconnect=drops.append)
+    assert producer.send(delta(0)) == segue.Journaled(1, 1)
+    assert [drop.delay for drop in drops] == [0.001, 0.002, 0.004]
+    assert [request.headers["producer-seq"] for request in server.requests] == ["0"] * 4
+
+
 def test_a_stop_by_another_client_is_heard_and_last_words_are_taken(server, connect):
     run = start(server)
     with connect(server.url).produce(run) as producer:
