@@ -11,6 +11,8 @@ pub(crate) mod message;
 mod progress;
 pub(crate) mod rows;
 mod runs;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
